@@ -1,0 +1,35 @@
+# Every target sets itself up first: `make test` on a fresh machine needs Python 3.11 or newer, pip and make, nothing else.
+# Everything lands in .venv, inside this folder; remove that folder to start afresh.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint bench
+
+BIN := .venv/bin
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' Makefile | expand -t 14
+	@echo 'Another Python: make PYTHON=/path/to/python <target>'
+
+setup: .venv/.installed  ## install ppl and its development tools into .venv
+
+demo: .venv/.installed  ## the whole path on made-up videos: train, compare, answer, draw
+	@$(BIN)/python benchmarks/demo.py
+
+test: .venv/.installed  ## the default tests
+	@$(BIN)/python -m pytest
+
+test-slow: .venv/.installed  ## the tests that take longer than a minute each
+	@$(BIN)/python -m pytest -m slow
+
+lint: .venv/.installed  ## format, lint, types, import contracts, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+bench: .venv/.installed  ## measure the embedded world over several seeds
+	@$(BIN)/python benchmarks/embedded.py
+
+.venv/.installed: pyproject.toml constraints.txt
+	@bash .ci/setup $(PYTHON)
+	@touch $@

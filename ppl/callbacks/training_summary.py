@@ -1,0 +1,39 @@
+"""Say at the start of a run what trains, what is frozen, and how many visual tokens a sample has."""
+
+from __future__ import annotations
+
+from lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.table import Table
+
+
+class TrainingSummary(Callback):
+    """Print one table when fitting starts; replaces Lightning's summary of submodules."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the parts, their sizes and learning rates, and the first sample's visual tokens."""
+        if not trainer.is_global_zero:
+            return
+        table = Table(title=f"{type(pl_module).__name__}: what trains")
+        table.add_column("part")
+        table.add_column("parameters", justify="right")
+        table.add_column("learning rate", justify="right")
+        for part in pl_module.parts:
+            rate = "frozen" if part.learning_rate is None else f"{part.learning_rate:g}"
+            table.add_row(part.name, f"{sum(p.numel() for p in part.parameters):,}", rate)
+        tokens = self._visual_tokens(trainer, pl_module)
+        if tokens is not None:
+            table.caption = tokens
+        Console().print(table)
+
+    @staticmethod
+    def _visual_tokens(trainer: Trainer, pl_module: LightningModule) -> str | None:
+        loader = trainer.train_dataloader
+        media = getattr(loader.dataset[0], "media", None) if loader is not None else None
+        if media is None:
+            return None
+        counts = ", ".join(
+            f"{pl_module.input_spec.num_visual_tokens(m)} for a {m.kind.replace('_', ' ')} of {m.num_frames} frame(s)"
+            for m in media
+        )
+        return f"visual tokens of the first sample: {counts or 'none, it is text only'}"

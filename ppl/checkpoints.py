@@ -1,0 +1,66 @@
+"""Load a fine-tuned model from its checkpoint alone: the recipe, model configs and tokenizer are inside."""
+
+from __future__ import annotations
+
+import tempfile
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentParser
+
+from ppl.modules.sft import SFTModule
+
+_LIGHTNING_KEYS = ("_class_path", "_instantiator")
+
+
+def load(path: str | Path) -> SFTModule:
+    """Rebuild the model of a ``ppl fit`` checkpoint, in evaluation mode on the CPU.
+
+    Nothing but the checkpoint is read: not the recipe, not the hub, not the folders the run was started from.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not an SFT checkpoint of `ppl`, or its weights are not exactly the model's; the message
+            lists them.
+    """
+    if not Path(path).is_file():
+        msg = f"got checkpoint {str(path)!r}, which does not exist; run `make demo`, or give --checkpoint of a `ppl fit` run"
+        raise FileNotFoundError(msg)
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    if "ppl" not in checkpoint or "hyper_parameters" not in checkpoint:
+        msg = f"{path} is no checkpoint of `ppl fit` (it lacks its recipe); expected a file that SFTModule saved"
+        raise ValueError(msg)
+    with tempfile.TemporaryDirectory() as folder:
+        module = _build(checkpoint, Path(folder))
+    module.on_load_checkpoint(checkpoint)
+    _load_strictly(module, checkpoint["state_dict"], path)
+    return module.eval()
+
+
+def _build(checkpoint: dict[str, Any], folder: Path) -> SFTModule:
+    for name, text in checkpoint["ppl"]["files"].items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    recipe = deepcopy(checkpoint["hyper_parameters"])
+    class_path = recipe["_class_path"]
+    recipe = {key: value for key, value in recipe.items() if key not in _LIGHTNING_KEYS}
+    recipe["alignment"] = None
+    recipe["backbone"]["init_args"] |= {"source": str(folder / "backbone"), "initialize": "random"}
+    if recipe.get("aligner") is not None:
+        source = {"architecture": f"local-dir:{folder / 'aligner'}", "pretrained": None, "load_weights": False}
+        recipe["aligner"]["init_args"] |= source
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(SFTModule, "module")
+    config = parser.parse_object({"module": {"class_path": class_path, "init_args": recipe}})
+    return parser.instantiate_classes(config).module
+
+
+def _load_strictly(module: SFTModule, state: dict[str, torch.Tensor], path: str | Path) -> None:
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as error:  # torch lists missing, unexpected and misshapen tensors
+        msg = f"the weights in {path} are not those of the model its recipe describes: {error}"
+        raise ValueError(msg) from error

@@ -1,0 +1,88 @@
+"""The ``ppl`` program: Lightning's subcommands from YAML recipes, and the tools around a trained model.
+
+Heavy libraries are imported by the subcommand that needs them, so that ``ppl --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ppl import __version__
+from ppl.runtime import configure_process
+
+LIGHTNING_SUBCOMMANDS = {
+    "fit": "train from a recipe: ppl fit -c recipes/experiments/tiny_sft.yaml",
+    "validate": "loss and accuracy on the validation split",
+    "test": "loss and accuracy on the test split",
+    "predict": "answer the predict split and write the answers as JSONL",
+}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run one subcommand; ``args`` default to the command line."""
+    args = list(sys.argv[1:] if args is None else args)
+    configure_process()
+    if args and args[0] in LIGHTNING_SUBCOMMANDS:
+        from ppl.training_cli import run_training_cli
+
+        run_training_cli(args)
+        return
+    options = build_parser().parse_args(args)
+    try:
+        options.run(options)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"ppl {options.command}: {error}")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of everything that is not Lightning's."""
+    parser = argparse.ArgumentParser(
+        prog="ppl",
+        description="Prompt-guided pooling for video language models.",
+        epilog="`ppl SUBCOMMAND --help` shows a subcommand's options; recipes live in recipes/.",
+    )
+    parser.add_argument("--version", action="version", version=f"ppl {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="SUBCOMMAND")
+    for name, text in LIGHTNING_SUBCOMMANDS.items():
+        commands.add_parser(name, help=text, add_help=False)
+    chat = commands.add_parser("chat", help='ask about a video: ppl chat clip.mp4 "Who opens the door?"')
+    _add_media_arguments(chat)
+    chat.add_argument("question", nargs="?", help="without one, a conversation: the video is encoded once")
+    chat.add_argument("--max-new-tokens", type=int, default=128, help="longest answer, in tokens")
+    chat.set_defaults(run=_chat)
+    heatmap = commands.add_parser("heatmap", help="draw what the model looks at for a question")
+    _add_media_arguments(heatmap)
+    heatmap.add_argument("question")
+    heatmap.add_argument("-o", "--output", default="heatmap.png", help="PNG to write (default: %(default)s)")
+    heatmap.set_defaults(run=_heatmap)
+    return parser
+
+
+def _add_media_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("media", metavar="VIDEO", help="a video or image file, anything FFmpeg or Pillow reads")
+    parser.add_argument(
+        "--checkpoint",
+        default="runs/demo/weighted.ckpt",
+        help="a checkpoint of `ppl fit` (default: %(default)s, which `make demo` writes)",
+    )
+    parser.add_argument("--num-frames", type=int, help="frames to sample (default: as in training)")
+    parser.add_argument("--start", type=float, help="start of the clip, in seconds")
+    parser.add_argument("--end", type=float, help="end of the clip, in seconds")
+
+
+def _chat(options: argparse.Namespace) -> None:
+    from ppl.serving.chat import run_chat
+
+    run_chat(options)
+
+
+def _heatmap(options: argparse.Namespace) -> None:
+    from ppl.serving.heatmap import run_heatmap
+
+    run_heatmap(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Instruction tuning from annotation files: images, several images, videos and plain text in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch.utils.data import Dataset
+
+from ppl.datamodules.annotations import read_records
+from ppl.datamodules.base import ConversationDataModule, Split
+from ppl.datamodules.processing import Processor, Sample
+from ppl.datamodules.records import Record, check_answered
+from ppl.datamodules.templates import TemplateName
+
+_NUM_SHOWN = 10
+
+
+class RecordDataset(Dataset[Sample]):
+    """Samples of records whose media are on disk; an error in one of them names its record.
+
+    Args:
+        records: Checked records.
+        processor: Makes the samples.
+        for_generation: Whether samples are prompts, without their last answer.
+    """
+
+    def __init__(self, records: Sequence[Record], processor: Processor, *, for_generation: bool) -> None:
+        self.records = records
+        self.processor = processor
+        self.for_generation = for_generation
+
+    def __len__(self) -> int:
+        """Count the records."""
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one record's media and make its sample."""
+        record = self.records[index]
+        try:
+            return self.processor.encode(record, for_generation=self.for_generation)
+        except Exception as error:
+            error.add_note(f"while loading record {record.id!r} ({record.origin})")
+            raise
+
+
+class InstructionDataModule(ConversationDataModule):
+    """Trains on annotation files, in LLaVA's ``conversations`` or in ``messages`` form.
+
+    Every record is checked, and every medium looked for, before the first batch.
+
+    Args:
+        train_files: Annotation files to train on.
+        val_files: Annotation files to validate on; training does without if empty.
+        test_files: Annotation files to test on.
+        predict_files: Annotation files to generate answers for; their last answers are dropped, or absent.
+        media_root: Folder that relative media paths start from; None means each annotation file's own folder.
+        num_frames: Frames sampled from a video.
+        template: Chat template the language model was trained with.
+        batch_size: Conversations per batch and device.
+        num_workers: Loader processes; 0 loads in the main process.
+        seed: Seeds the order of training samples.
+    """
+
+    def __init__(
+        self,
+        train_files: list[str] | None = None,
+        val_files: list[str] | None = None,
+        test_files: list[str] | None = None,
+        predict_files: list[str] | None = None,
+        media_root: str | None = None,
+        num_frames: int = 32,
+        template: TemplateName = "plain_v1",
+        batch_size: int = 8,
+        num_workers: int = 2,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        self.files: dict[Split, list[str]] = {
+            "train": train_files or [],
+            "val": val_files or [],
+            "test": test_files or [],
+            "predict": predict_files or [],
+        }
+        self.media_root = media_root
+        self.num_frames = num_frames
+        self.template: TemplateName = template
+
+    def has_split(self, split: Split) -> bool:
+        """Say whether the split has annotation files."""
+        return bool(self.files[split])
+
+    def dataset(self, split: Split) -> RecordDataset:
+        """Read and check the records of a split."""
+        if not self.has_split(split):
+            raise ValueError(f"got no {split}_files, expected at least one annotation file; set data.{split}_files")
+        for_generation = split == "predict"
+        records = [record for file in self.files[split] for record in read_records(file, self.media_root)]
+        if not for_generation:
+            for record in records:
+                check_answered(record)
+        check_media_exist(records)
+        processor = Processor(self.inputs, template=self.template, num_frames=self.num_frames)
+        return RecordDataset(records, processor, for_generation=for_generation)
+
+
+def check_media_exist(records: Sequence[Record]) -> None:
+    """Raise FileNotFoundError listing the media that are not on disk.
+
+    Args:
+        records: Whose media to look for.
+    """
+    origins: dict[str, str] = {}
+    for record in records:
+        for medium in record.media:
+            origins.setdefault(medium.path, record.origin)
+    missing = [path for path in origins if not Path(path).exists()]
+    if missing:
+        shown = "\n".join(f"  {path} ({origins[path]})" for path in missing[:_NUM_SHOWN])
+        rest = f"\n  and {len(missing) - _NUM_SHOWN} more" if len(missing) > _NUM_SHOWN else ""
+        raise FileNotFoundError(
+            f"got {len(missing)} of {len(origins)} media files missing, expected all of them; "
+            f"set media_root or fix the paths:\n{shown}{rest}"
+        )

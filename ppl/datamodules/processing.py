@@ -1,0 +1,182 @@
+"""Turn records into samples: read and resize media, render, tokenise and mask text.
+
+Axes: l text positions, visual placeholders included | f frames and tiles of all media of a sample | t frames of one
+medium | H W pixel rows, columns | S side of the resized square.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from ppl.batches import IGNORE_INDEX, InputSpec, MediaKind, MediumInfo
+from ppl.datamodules.images import anyres_views, read_image, resize_frames
+from ppl.datamodules.records import PLACEHOLDER, MediumRef, Record
+from ppl.datamodules.templates import TEMPLATES, Segment, TemplateName, prompt_turns, segments
+from ppl.datamodules.video_io import read_video
+from ppl.functional.splicing import expand_placeholders
+
+
+class DecodedMedium(NamedTuple):
+    """Pixels of one medium before resizing."""
+
+    kind: Literal["image", "video"]
+    frames: UInt8[Tensor, "t 3 H W"]
+    """An image is one frame."""
+    key: str
+    """Stable identity of these pixels, for feature caches; empty means: do not cache."""
+
+
+class Sample(NamedTuple):
+    """One row of a batch, unpadded."""
+
+    input_ids: Int64[Tensor, " l"]
+    labels: Int64[Tensor, " l"]
+    frames: UInt8[Tensor, "f 3 S S"]
+    media: list[MediumInfo]
+    """With ``sample`` 0: the collator knows the row."""
+    prompt: str
+    """What the aligner scores the media against: the questions, without answers and placeholders."""
+    id: str
+    category: str
+    answer: str
+
+
+class Processor:
+    """Makes samples that fit one model.
+
+    Args:
+        inputs: The model's demands.
+        template: Chat template the language model was trained with.
+        num_frames: Frames sampled from a video file.
+
+    Raises:
+        ValueError: If the tokenizer does not fit: no character offsets, no placeholder, or another end-of-answer token.
+    """
+
+    def __init__(self, inputs: InputSpec, template: TemplateName = "plain_v1", num_frames: int = 32) -> None:
+        if num_frames < 1:
+            raise ValueError(f"got num_frames={num_frames}, expected at least 1; raise num_frames")
+        self.inputs = inputs
+        self.template = TEMPLATES[template]
+        self.num_frames = num_frames
+        self._placeholder_id = _single_id(inputs, inputs.image_token, "change image_token of the model's input_spec")
+        ending_id = _single_id(inputs, self.template.assistant_suffix, f"change template={template!r}")
+        if ending_id != inputs.tokenizer.eos_token_id:
+            raise ValueError(
+                f"got template={template!r}, which ends answers with {self.template.assistant_suffix!r}, but the "
+                f"tokenizer's generation stops at {inputs.tokenizer.eos_token!r}; change template"
+            )
+
+    def encode(self, record: Record, *, for_generation: bool = False) -> Sample:
+        """Read a record's media from disk and make a sample of it.
+
+        Args:
+            record: A checked record.
+            for_generation: Drop the last answer and end with the assistant prefix.
+        """
+        return self.encode_decoded(record, [self._read(ref) for ref in record.media], for_generation=for_generation)
+
+    def encode_decoded(self, record: Record, media: Sequence[DecodedMedium], *, for_generation: bool = False) -> Sample:
+        """Make a sample of a record whose media are in memory; the record's own ``media`` are not looked at.
+
+        Args:
+            record: A checked record.
+            media: One for each placeholder, in order.
+            for_generation: Drop the last answer and end with the assistant prefix.
+
+        Raises:
+            ValueError: If placeholders and media differ in number, or the sample is too long for the model.
+        """
+        num_images = sum(medium.kind == "image" for medium in media)
+        prepared = [self._prepare(medium, num_images) for medium in media]
+        infos = [info for _, info in prepared]
+        turns = prompt_turns(record.turns) if for_generation else record.turns
+        input_ids, labels = self._tokenize(segments(turns, self.template), record.origin)
+        num_placeholders = int((input_ids == self._placeholder_id).sum())
+        if num_placeholders != len(media):
+            raise ValueError(
+                f"{record.origin}: got {num_placeholders} placeholders for {len(media)} media, expected as many; write "
+                f"{PLACEHOLDER} once per medium in the user turns and {self.inputs.image_token!r} nowhere in the text"
+            )
+        counts = [self.inputs.num_visual_tokens(info) for info in infos]
+        self._check_length(len(input_ids) - len(media), counts, record.origin)
+        input_ids, labels = expand_placeholders(input_ids, labels, counts, self._placeholder_id)
+        size = self.inputs.image_size
+        return Sample(
+            input_ids=input_ids,
+            labels=labels,
+            frames=torch.cat([torch.empty(0, 3, size, size, dtype=torch.uint8), *(frames for frames, _ in prepared)]),
+            media=infos,
+            prompt=" ".join(record.questions),
+            id=record.id,
+            category=record.category,
+            answer=record.turns[-1].text if record.turns[-1].role == "assistant" else "",
+        )
+
+    def _read(self, ref: MediumRef) -> DecodedMedium:
+        path = Path(ref.path).resolve()
+        stat = path.stat()
+        key = f"{path}|{stat.st_mtime_ns}|{stat.st_size}"
+        if ref.kind == "image":
+            return DecodedMedium("image", read_image(path)[None], key)
+        clip = read_video(path, self.num_frames, start=ref.start, end=ref.end)
+        return DecodedMedium("video", clip.frames, f"{key}|{ref.start}-{ref.end}")
+
+    def _prepare(self, medium: DecodedMedium, num_images: int) -> tuple[UInt8[Tensor, "f 3 S S"], MediumInfo]:
+        """Resize to what the vision tower sees: frames and one of several images squashed, an only image tiled."""
+        size, pinpoints = self.inputs.image_size, self.inputs.image_grid_pinpoints
+        kind: MediaKind = "video" if medium.kind == "video" else "image" if num_images == 1 else "multi_image"
+        tiled = kind == "image" and len(pinpoints) > 0
+        frames = anyres_views(medium.frames[0], size, pinpoints) if tiled else resize_frames(medium.frames, size)
+        height, width = medium.frames.shape[-2:]
+        made = f"{kind}|{len(frames)}|{size}" + (f"|{pinpoints}" if tiled else "")
+        key = f"{medium.key}|{made}" if medium.key else ""
+        return frames, MediumInfo(sample=0, kind=kind, num_frames=len(frames), image_size=(height, width), key=key)
+
+    def _tokenize(self, pieces: list[Segment], origin: str) -> tuple[Int64[Tensor, " l"], Int64[Tensor, " l"]]:
+        """Tokenise the whole text once; a token trains when its first character lies in a piece that trains.
+
+        Piece by piece would add a stray space token at each seam of SentencePiece-like tokenizers.
+        """
+        texts = [piece.text.replace(PLACEHOLDER, self.inputs.image_token) for piece in pieces]
+        trains = [piece.trains for piece, text in zip(pieces, texts, strict=True) for _ in text]
+        encoded = self.inputs.tokenizer("".join(texts), add_special_tokens=False, return_offsets_mapping=True)
+        ids: list[int] = encoded["input_ids"]
+        starts = [start for start, _ in encoded["offset_mapping"]]
+        labels = [
+            token if start < len(trains) and trains[start] else IGNORE_INDEX
+            for token, start in zip(ids, starts, strict=True)
+        ]
+        bos = self.inputs.tokenizer.bos_token_id
+        if isinstance(bos, int):
+            ids, labels = [bos, *ids], [IGNORE_INDEX, *labels]
+        return torch.tensor(ids, dtype=torch.int64), torch.tensor(labels, dtype=torch.int64)
+
+    def _check_length(self, num_text: int, counts: list[int], origin: str) -> None:
+        total = num_text + sum(counts)
+        if total > self.inputs.max_length:
+            raise ValueError(
+                f"{origin}: got {total} positions ({num_text} of text, {sum(counts)} of {len(counts)} media), expected "
+                f"at most max_length={self.inputs.max_length}; sample fewer frames, pool with a larger kernel or "
+                "shorten the text"
+            )
+
+
+def _single_id(inputs: InputSpec, text: str, change: str) -> int:
+    """Id of a text that must be one token."""
+    tokenizer = inputs.tokenizer
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"got a slow tokenizer ({tokenizer.name_or_path!r}) without character offsets, expected a fast one; "
+            "load it with use_fast=True"
+        )
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+        raise ValueError(f"got {text!r}, {len(ids)} tokens {ids} of {tokenizer.name_or_path!r}, expected one; {change}")
+    return ids[0]

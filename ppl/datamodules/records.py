@@ -1,0 +1,111 @@
+"""A record: one conversation and its media, and what makes it well formed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+PLACEHOLDER = "<media>"
+"""Stands for one medium in a turn's text, whatever the source called it."""
+
+SOURCE_TAGS = ("<image>", "<video>")
+"""What LLaVA's files write for ``PLACEHOLDER``."""
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a conversation."""
+
+    role: Role
+    text: str
+    """User turns hold ``PLACEHOLDER`` once per medium."""
+
+
+@dataclass(frozen=True)
+class MediumRef:
+    """Where a medium lies; ``start`` and ``end`` (seconds) cut a clip out of a video."""
+
+    kind: Literal["image", "video"]
+    path: str
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """A conversation about some media."""
+
+    id: str
+    turns: list[Turn]
+    media: list[MediumRef]
+    """In the order of their placeholders."""
+    category: str = ""
+    origin: str = ""
+    """``file:line`` (or file and item), for messages to the user."""
+
+    @property
+    def questions(self) -> list[str]:
+        """The user turns without placeholders and with single spaces."""
+        return [" ".join(turn.text.replace(PLACEHOLDER, " ").split()) for turn in self.turns if turn.role == "user"]
+
+
+def check_record(record: Record) -> None:
+    """Raise ValueError, naming the record's origin, if turns and media do not make a conversation."""
+    expected = "user"
+    for index, turn in enumerate(record.turns):
+        if index == 0 and turn.role == "system":
+            continue
+        if turn.role != expected:
+            before = f"after {record.turns[index - 1].role}" if index else "first"
+            raise problem(
+                record.origin,
+                f"a turn of the {turn.role} {before} (turn {index})",
+                f"one of the {expected}: an optional system turn, then user and assistant in turn",
+                "merge or drop turns",
+            )
+        expected = "assistant" if turn.role == "user" else "user"
+    if not record.questions or not all(record.questions):
+        raise problem(
+            record.origin, "an empty question", "text in every user turn besides the media", "write a question"
+        )
+    _check_placeholders(record)
+
+
+def check_answered(record: Record) -> None:
+    """Raise ValueError, naming the record's origin, if the conversation does not end with an answer to learn."""
+    if record.turns[-1].role != "assistant":
+        raise problem(
+            record.origin, "a conversation that ends with a question", "an assistant turn last", "add the answer"
+        )
+    if any(turn.role == "assistant" and not turn.text for turn in record.turns):
+        raise problem(
+            record.origin, "an empty assistant turn", "text in every answer", "write the answer or drop the turn"
+        )
+
+
+def _check_placeholders(record: Record) -> None:
+    for turn in record.turns:
+        reserved = SOURCE_TAGS if turn.role == "user" else (*SOURCE_TAGS, PLACEHOLDER)
+        for tag in reserved:
+            if tag in turn.text:
+                raise problem(
+                    record.origin,
+                    f"{tag} in the text of the {turn.role}",
+                    "tags in the user turns of LLaVA's form only, media parts in the messages form",
+                    "reword the text or move the medium",
+                )
+    count = sum(turn.text.count(PLACEHOLDER) for turn in record.turns)
+    if count != len(record.media):
+        raise problem(
+            record.origin,
+            f"{count} placeholders in the user turns",
+            f"{len(record.media)}, one for each medium",
+            "add or remove placeholders or media",
+        )
+
+
+def problem(origin: str, got: str, expected: str, change: str) -> ValueError:
+    """Word the error of a record: where, what was got, what was expected and what to change."""
+    return ValueError(f"{origin}: got {got}; expected {expected}; {change}")

@@ -1,0 +1,138 @@
+"""Instruction data of the synthetic world: videos in memory, questions drawn on the fly."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ppl.datamodules.base import ConversationDataModule, Split
+from ppl.datamodules.processing import DecodedMedium, Processor, Sample
+from ppl.datamodules.records import PLACEHOLDER, MediumRef, Record, Turn
+from ppl.datamodules.synthetic.questions import Question, ask
+from ppl.datamodules.synthetic.world import Scene, random_scene, render
+from ppl.datamodules.templates import TemplateName
+
+_HELD_OUT_SEEDS = {"val": 1_000_003, "test": 2_000_003, "predict": 2_000_003}
+
+
+@dataclass(frozen=True)
+class QuestionMix:
+    """How often each question type is asked, as relative weights; 0 leaves it out."""
+
+    colour: float = 0.25
+    shape: float = 0.25
+    motion: float = 0.2
+    when: float = 0.1
+    order: float = 0.05
+    exist: float = 0.1
+    background: float = 0.05
+
+
+class SyntheticExample(NamedTuple):
+    """One question about one video, before it becomes a sample."""
+
+    scene: Scene
+    question: Question
+    video: int
+
+
+class SyntheticQuestions(Dataset[Sample]):
+    """Questions about a fixed set of synthetic videos.
+
+    Item i asks about video i modulo the number of videos; a given (seed, i) always asks the same.
+    """
+
+    def __init__(
+        self, processor: Processor, seed: int, num_videos: int, num_questions: int, mix: QuestionMix, *, prompt: bool
+    ) -> None:
+        self.processor = processor
+        self.seed = seed
+        self.num_questions = num_questions
+        self.mix = mix
+        self.prompt = prompt
+        rng = np.random.default_rng(seed)
+        self.scenes = [random_scene(rng, num_frames=processor.num_frames) for _ in range(num_videos)]
+        self._frames = [torch.from_numpy(render(scene)) for scene in self.scenes]
+
+    def __len__(self) -> int:
+        return self.num_questions
+
+    def example(self, index: int) -> SyntheticExample:
+        """Draw question ``index``."""
+        video = index % len(self.scenes)
+        rng = np.random.default_rng((self.seed, index))
+        return SyntheticExample(self.scenes[video], ask(self.scenes[video], asdict(self.mix), rng), video)
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < self.num_questions:
+            raise IndexError(index)
+        _, question, video = self.example(index)
+        key = f"synthetic|{self.seed}|{video}|{self.processor.num_frames}"
+        record = Record(
+            id=f"{self.seed}-{index}",
+            turns=[Turn("user", f"{PLACEHOLDER}\n{question.text}"), Turn("assistant", question.answer)],
+            media=[MediumRef("video", key)],
+            category=question.type,
+            origin=f"synthetic question {index} of seed {self.seed}",
+        )
+        medium = DecodedMedium("video", self._frames[video], key)
+        return self.processor.encode_decoded(record, [medium], for_generation=self.prompt)
+
+
+class SyntheticInstructionDataModule(ConversationDataModule):
+    """Short videos of moving coloured shapes with questions about one object among distractors; needs no file.
+
+    Validation and test videos are the same whatever the seed; their questions come in equal shares of all types, and
+    the test set serves to report, never to choose.
+
+    Args:
+        num_videos: Training videos.
+        num_questions: Questions per training epoch, drawn with the training videos in turn.
+        num_held_out_videos: Videos of the validation set, and of the test set.
+        num_held_out_questions: Questions of the validation set, and of the test set.
+        num_frames: Frames of a video.
+        mix: Share of each question type in training.
+        template: Chat template.
+        batch_size: Questions per batch.
+        num_workers: Loader processes; 0 loads in the main process, which is fastest here.
+        seed: Of the training videos, their questions and their order.
+    """
+
+    def __init__(
+        self,
+        num_videos: int = 2500,
+        num_questions: int = 25_600,
+        num_held_out_videos: int = 400,
+        num_held_out_questions: int = 2_100,
+        num_frames: int = 8,
+        mix: QuestionMix = QuestionMix(),  # noqa: B008  frozen
+        template: TemplateName = "plain_v1",
+        batch_size: int = 64,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, num_workers, seed)
+        self.num_videos = num_videos
+        self.num_questions = num_questions
+        self.num_held_out_videos = num_held_out_videos
+        self.num_held_out_questions = num_held_out_questions
+        self.num_frames = num_frames
+        self.mix = mix
+        self.template: TemplateName = template
+
+    def dataset(self, split: Split) -> SyntheticQuestions:
+        """Draw one split's videos and render them."""
+        processor = Processor(self.inputs, self.template, self.num_frames)
+        if split == "train":
+            return SyntheticQuestions(
+                processor, self.seed, self.num_videos, self.num_questions, self.mix, prompt=False
+            )
+        videos, questions = self.num_held_out_videos, self.num_held_out_questions
+        even = QuestionMix(1, 1, 1, 1, 1, 1, 1)
+        return SyntheticQuestions(
+            processor, _HELD_OUT_SEEDS[split], videos, questions, even, prompt=split == "predict"
+        )

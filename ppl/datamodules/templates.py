@@ -1,0 +1,94 @@
+"""Chat templates: how turns become the text a language model was trained on.
+
+The space between ``ASSISTANT:`` and an answer belongs to the answer: tokenizers fuse it with the answer's first word,
+so a prompt for generation must end without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from ppl.datamodules.records import Turn
+
+TemplateName = Literal["plain_v1", "vicuna_v1"]
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """The fixed text around turns."""
+
+    system: str
+    """Said first when a record brings no system turn; may be empty."""
+    system_suffix: str
+    """Follows the system text if there is one."""
+    user_prefix: str
+    user_suffix: str
+    assistant_prefix: str
+    """Ends a prompt for generation; no space at its end."""
+    answer_prefix: str
+    """Between ``assistant_prefix`` and an answer; trained with it."""
+    assistant_suffix: str
+    """Ends an answer, and tells the model to stop; trained."""
+
+
+class Segment(NamedTuple):
+    """A piece of rendered text."""
+
+    text: str
+    trains: bool
+    """Whether its tokens carry loss."""
+
+
+PLAIN_V1 = ChatTemplate(
+    system="",
+    system_suffix=" ",
+    user_prefix="USER: ",
+    user_suffix="",
+    assistant_prefix=" ASSISTANT:",
+    answer_prefix=" ",
+    assistant_suffix="</s>",
+)
+"""PPLLaVA's own (farewellthree/PPLLaVA, vicuna branch): no system text unless the record has one."""
+
+VICUNA_V1 = ChatTemplate(
+    system=(
+        "A chat between a curious user and an artificial intelligence assistant. "
+        "The assistant gives helpful, detailed, and polite answers to the user's questions."
+    ),
+    system_suffix=" ",
+    user_prefix="USER: ",
+    user_suffix="",
+    assistant_prefix=" ASSISTANT:",
+    answer_prefix=" ",
+    assistant_suffix="</s>",
+)
+"""LLaVA-1.5's and Video-LLaVA's ``vicuna_v1``."""
+
+TEMPLATES: dict[TemplateName, ChatTemplate] = {"plain_v1": PLAIN_V1, "vicuna_v1": VICUNA_V1}
+
+
+def segments(turns: Sequence[Turn], template: ChatTemplate) -> list[Segment]:
+    """Render turns as pieces that concatenate to the exact text; only answers with their suffix train.
+
+    Turns that end with the user's give a prompt for generation: the last piece ends with ``assistant_prefix``.
+
+    Args:
+        turns: An optional system turn, then user and assistant in turn.
+        template: The text around them.
+    """
+    system = next((turn.text for turn in turns if turn.role == "system"), template.system)
+    pieces = [Segment(system + template.system_suffix, trains=False)] if system else []
+    for turn in turns:
+        if turn.role == "user":
+            asked = template.user_prefix + turn.text + template.user_suffix + template.assistant_prefix
+            pieces.append(Segment(asked, trains=False))
+        elif turn.role == "assistant":
+            pieces.append(Segment(template.answer_prefix + turn.text + template.assistant_suffix, trains=True))
+    return pieces
+
+
+def prompt_turns(turns: Sequence[Turn]) -> list[Turn]:
+    """Drop the last answer, if any: what a model is given to generate it."""
+    return list(turns[:-1] if turns[-1].role == "assistant" else turns)

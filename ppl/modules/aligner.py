@@ -1,0 +1,112 @@
+"""Vision-prompt alignment: how relevant is each patch of each frame to a prompt.
+
+Axes: b prompts | p prompt tokens | t h w frames, rows, columns of patches | c vision channels | e joint embedding.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import open_clip
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from ppl.functional.relevance import prompt_relevance
+from ppl.modules.text_tower import TextTower
+
+
+class CLIPAligner(nn.Module):
+    """Score patches against prompts in CLIP's joint space (PPLLaVA, Eq. 1 before its softmax).
+
+    A patch is projected as CLIP projects its class token, ``visual_projection(post_layernorm(patch))``; the paper
+    omits the layer norm, its released code has it. Built from ``open_clip``; of the vision side only the last layer
+    norm, the projection and the logit scale are kept, because the patches come from the backbone's own tower.
+
+    Args:
+        architecture: An ``open_clip`` model name such as ``ViT-L-14-336``, ``hf-hub:org/name``, or
+            ``local-dir:folder`` for a folder with an ``open_clip_config.json`` (and, with ``load_weights``, weights).
+        pretrained: An ``open_clip`` tag such as ``openai``, or the path of a weight file; null with the schemas above.
+        load_weights: Read the weights that ``architecture`` and ``pretrained`` name; false starts from random ones.
+        stretch: Grow the text context from 77 to 248 tokens (Eq. 4); false keeps the trained context.
+        truncate: Cut prompts longer than the context, with a warning that says by how much, instead of raising.
+    """
+
+    def __init__(
+        self,
+        architecture: str = "ViT-L-14-336",
+        pretrained: str | None = "openai",
+        *,
+        load_weights: bool = True,
+        stretch: bool = True,
+        truncate: bool = False,
+    ) -> None:
+        super().__init__()
+        clip = _create_clip(architecture, pretrained, load_weights)
+        self.architecture = architecture
+        self.quick_gelu = _uses_quick_gelu(architecture, pretrained)
+        if not isinstance(clip.visual, open_clip.transformer.VisionTransformer) or clip.visual.proj is None:
+            msg = f"got architecture={architecture!r} without a projected ViT; expected a ViT such as ViT-L-14-336"
+            raise ValueError(msg)
+        self.text_tower = TextTower(
+            clip.text, open_clip.get_tokenizer(architecture), stretch=stretch, truncate=truncate
+        )
+        self.post_layernorm = clip.visual.ln_post
+        self.visual_projection = nn.Linear(*clip.visual.proj.shape, bias=False)
+        self.visual_projection.weight = nn.Parameter(clip.visual.proj.detach().T.contiguous())
+        self.logit_scale = nn.Parameter(clip.logit_scale.detach().clone(), requires_grad=False)
+
+    def files(self) -> dict[str, str]:
+        """An ``open_clip`` folder's config, as name -> text; with it ``local-dir:`` rebuilds the aligner."""
+        config = open_clip.get_model_config(self.architecture) | ({"quick_gelu": True} if self.quick_gelu else {})
+        return {"open_clip_config.json": json.dumps({"model_cfg": config, "preprocess_cfg": {}}, indent=2)}
+
+    def parts(self) -> Iterator[tuple[str, list[nn.Parameter]]]:
+        """Name every trainable parameter's part exactly once; the logit scale stays as it was trained."""
+        yield "text_tower", list(self.text_tower.parameters())
+        yield "aligner_projection", [*self.post_layernorm.parameters(), *self.visual_projection.parameters()]
+
+    def tokenize(self, prompts: list[str]) -> Int64[Tensor, "b p"]:
+        """Turn prompts into the text tower's ids; see `TextTower.tokenize` for its errors."""
+        return self.text_tower.tokenize(prompts)
+
+    def embed_prompts(self, prompt_ids: Int64[Tensor, "b p"]) -> Float[Tensor, "b e"]:
+        """Embed tokenised prompts."""
+        return self.text_tower(prompt_ids)
+
+    def embed_patches(self, grid: Float[Tensor, "*g c"]) -> Float[Tensor, "*g e"]:
+        """Project the vision tower's patches to the joint space, without normalising them."""
+        return self.visual_projection(self.post_layernorm(grid))
+
+    def relevance(self, grid: Float[Tensor, "t h w c"], prompt: Float[Tensor, " e"]) -> Float[Tensor, "t h w"]:
+        """Cosine of every patch with one embedded prompt, times the checkpoint's logit scale."""
+        return prompt_relevance(self.embed_patches(grid), prompt, self.logit_scale.exp())
+
+
+def _create_clip(architecture: str, pretrained: str | None, load_weights: bool) -> nn.Module:
+    if pretrained is not None and ":" in architecture:
+        msg = f"got architecture={architecture!r} and pretrained={pretrained!r}: a folder brings its own weights; set pretrained: null"
+        raise ValueError(msg)
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # open_clip warns on the root logger that it loads no weights, which is asked for here
+    try:
+        return open_clip.create_model(
+            architecture,
+            pretrained=pretrained if load_weights else None,
+            load_weights=load_weights,
+            force_custom_text=True,
+            force_quick_gelu=_uses_quick_gelu(architecture, pretrained),
+            require_pretrained=load_weights,
+        )
+    finally:
+        root.setLevel(level)
+
+
+def _uses_quick_gelu(architecture: str, pretrained: str | None) -> bool:
+    """Whether the weights, such as OpenAI's, were trained with QuickGELU although the architecture's name says nothing."""
+    config = open_clip.get_model_config(architecture) or {}
+    tag = open_clip.get_pretrained_cfg(architecture, pretrained) if pretrained else {}
+    return bool(config.get("quick_gelu") or tag.get("quick_gelu"))

@@ -1,0 +1,58 @@
+"""The result of an alignment run as one safetensors file, and its way into a model to fine-tune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ppl.modules.aligner import CLIPAligner
+from ppl.modules.backbones.base import Backbone
+
+
+def alignment_state(backbone: Backbone, aligner: CLIPAligner) -> dict[str, Tensor]:
+    """The vision tower's and the aligner's weights, by name."""
+    tower = {f"vision_tower.{k}": v for k, v in backbone.vision_tower.state_dict().items()}
+    return tower | {f"aligner.{k}": v for k, v in aligner.state_dict().items()}
+
+
+def save_alignment(path: str | Path, backbone: Backbone, aligner: CLIPAligner) -> None:
+    """Write what alignment trained, with the folder it goes to."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.detach().cpu().contiguous() for k, v in alignment_state(backbone, aligner).items()}, path)
+
+
+def load_alignment(path: str | Path, backbone: Backbone, aligner: CLIPAligner | None) -> None:
+    """Read an alignment run's file; an aligner's weights are left out if the model has none.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: Its tensors are not exactly those of the vision tower and the aligner; the message lists them.
+    """
+    if not Path(path).is_file():
+        msg = f"got alignment={str(path)!r}, expected the alignment.safetensors of an alignment run: run it first"
+        raise FileNotFoundError(msg)
+    stored = load_file(path)
+    if aligner is None:
+        stored = {k: v for k, v in stored.items() if not k.startswith("aligner.")}
+        expected = {f"vision_tower.{k}": v for k, v in backbone.vision_tower.state_dict().items()}
+    else:
+        expected = alignment_state(backbone, aligner)
+    problems = _mismatches(stored, expected)
+    if problems:
+        lines = "\n".join(f"  {line}" for line in problems)
+        msg = f"the tensors of {path} are not those of this model's vision tower and aligner:\n{lines}"
+        raise ValueError(msg)
+    for name, tensor in expected.items():
+        tensor.copy_(stored[name])
+
+
+def _mismatches(stored: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:
+    lines = [f"missing from the file: {k}" for k in sorted(expected.keys() - stored.keys())]
+    lines += [f"unknown to the model: {k}" for k in sorted(stored.keys() - expected.keys())]
+    for name in sorted(stored.keys() & expected.keys()):
+        got, want = tuple(stored[name].shape), tuple(expected[name].shape)
+        if got != want:
+            lines.append(f"{name}: the file has shape {got}, the model {want}")
+    return lines

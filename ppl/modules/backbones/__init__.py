@@ -1,0 +1,1 @@
+"""Transformers models behind one adapter; one file per transformers class."""

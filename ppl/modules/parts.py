@@ -1,0 +1,80 @@
+"""What trains, and how fast: a learning rate for each part, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+from torch import nn
+from torch.optim import AdamW
+
+from ppl.modules.video_llm import VideoLLM
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Peak learning rate of each part; null freezes it.
+
+    The defaults are PPLLaVA's: language model, projector and text tower at 2e-5, the rest frozen.
+
+    Args:
+        language_model: Layers, embeddings and head of the language model.
+        projector: The projector and the newline embedding.
+        text_tower: The aligner's text encoder, position table included.
+        aligner_projection: The aligner's layer norm and visual projection.
+        vision_tower: The backbone's vision tower.
+    """
+
+    language_model: float | None = 2e-5
+    projector: float | None = 2e-5
+    text_tower: float | None = 2e-5
+    aligner_projection: float | None = None
+    vision_tower: float | None = None
+
+
+class Part(NamedTuple):
+    """One row of the start-up table."""
+
+    name: str
+    parameters: list[nn.Parameter]
+    learning_rate: float | None
+
+
+def split_parts(model: VideoLLM, rates: LearningRates) -> list[Part]:
+    """Name each parameter's part once and attach its rate; parts the model lacks are left out."""
+    groups = dict(model.backbone.parts())
+    if model.aligner is not None:
+        groups |= dict(model.aligner.parts())
+    return [Part(f.name, groups[f.name], getattr(rates, f.name)) for f in fields(rates) if groups.get(f.name)]
+
+
+def freeze_parts(parts: list[Part]) -> None:
+    """Let exactly the parts with a learning rate train."""
+    for part in parts:
+        for parameter in part.parameters:
+            parameter.requires_grad_(part.learning_rate is not None)
+
+
+def build_optimizer(parts: list[Part], weight_decay: float) -> AdamW:
+    """AdamW with one group per part and decay kind; norms, biases and other vectors do not decay.
+
+    Raises:
+        ValueError: Nothing trains.
+    """
+    groups = list(_groups(parts, weight_decay))
+    if not groups:
+        msg = f"got no learning rate for any of {[part.name for part in parts]}, expected one: set model.learning_rates"
+        raise ValueError(msg)
+    return AdamW(groups)
+
+
+def _groups(parts: list[Part], weight_decay: float) -> Iterator[dict]:
+    for part in parts:
+        trained = [p for p in part.parameters if p.requires_grad]
+        for decays in (True, False):
+            chosen = [p for p in trained if (p.ndim > 1) == decays]
+            if chosen:
+                name = f"{part.name}/{'decay' if decays else 'no_decay'}"
+                decay = weight_decay if decays else 0.0
+                yield {"params": chosen, "lr": part.learning_rate, "weight_decay": decay, "name": name}

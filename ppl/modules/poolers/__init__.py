@@ -1,0 +1,1 @@
+"""Ways to reduce a patch grid to fewer tokens; one file per pooler."""

@@ -1,0 +1,148 @@
+"""Supervised fine-tuning: next-token loss on the assistant's words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import transformers
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from transformers import get_cosine_schedule_with_warmup
+
+from ppl.batches import Batch, InputSpec
+from ppl.functional.accuracy import answers_correct
+from ppl.functional.losses import next_token_loss
+from ppl.modules.aligner import CLIPAligner
+from ppl.modules.alignment_weights import load_alignment
+from ppl.modules.backbones.base import Backbone
+from ppl.modules.category_accuracy import CategoryAccuracy
+from ppl.modules.feature_cache import FeatureCache
+from ppl.modules.parts import LearningRates, Part, build_optimizer, freeze_parts, split_parts
+from ppl.modules.poolers.base import Pooler
+from ppl.modules.positions import GridPositions
+from ppl.modules.video_llm import PoolSite, VideoLLM
+
+
+class SFTModule(LightningModule):
+    """Fine-tune a video language model on conversations.
+
+    Args:
+        backbone: Vision tower, projector and language model.
+        pooler: Reduces each medium's patches to fewer tokens.
+        aligner: Scores patches against the prompt; needed by prompt-guided poolers.
+        positions: Encoding of (frame, row, column) added to patches before pooling.
+        pool_site: Pool before the projector (the papers) or after it (the released PPLLaVA code).
+        alignment: ``alignment.safetensors`` of an alignment run, read into the vision tower and the aligner.
+        learning_rates: Peak learning rate of each part; null freezes it.
+        weight_decay: AdamW's decay of matrices.
+        warmup_ratio: Share of the steps over which learning rates rise; then they fall by a cosine to zero.
+        cache_gib: Host memory for the frozen tower's features, in GiB; 0 keeps none.
+        max_new_tokens: Longest answer of ``predict``, in tokens.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        pooler: Pooler,
+        aligner: CLIPAligner | None = None,
+        positions: GridPositions | None = None,
+        pool_site: PoolSite = "pre_projector",
+        alignment: str | None = None,
+        learning_rates: LearningRates = LearningRates(),  # noqa: B008  frozen
+        weight_decay: float = 0.0,
+        warmup_ratio: float = 0.03,
+        cache_gib: float = 0.0,
+        max_new_tokens: int = 128,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        cache = FeatureCache(cache_gib) if cache_gib > 0 else None
+        self.model = VideoLLM(backbone, pooler, aligner, positions, pool_site, cache)
+        if alignment is not None:
+            load_alignment(alignment, self.model.backbone, self.model.aligner)
+        self.weight_decay = weight_decay
+        self.warmup_ratio = warmup_ratio
+        self.max_new_tokens = max_new_tokens
+        self.parts: list[Part] = split_parts(self.model, learning_rates)
+        freeze_parts(self.parts)
+        self.accuracy = CategoryAccuracy()
+        self.conversation: dict[str, Any] = {}
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """What the data module must know to prepare inputs."""
+        return self.model.input_spec
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Next-token loss of one batch."""
+        del batch_idx
+        loss = next_token_loss(self.model(batch), batch["labels"])
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["ids"]))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Loss and answer accuracy of one batch."""
+        self._evaluate(batch, "val")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the accuracy of each category."""
+        self._log_accuracy("val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Loss and answer accuracy of one batch."""
+        self._evaluate(batch, "test")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the accuracy of each category."""
+        self._log_accuracy("test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, str]]:
+        """Answer each row of a left-padded batch."""
+        tokens = self.model.generate(
+            self.model.embed(batch), batch["attention_mask"], max_new_tokens=self.max_new_tokens
+        )
+        texts = self.model.backbone.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        rows = zip(batch["ids"], batch["prompts"], texts, batch["answers"], batch["categories"], strict=True)
+        return [
+            {"id": i, "prompt": prompt, "prediction": text.strip(), "answer": answer, "category": category}
+            for i, prompt, text, answer, category in rows
+        ]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW by part, warm-up, then a cosine to zero over the whole run."""
+        optimizer = build_optimizer(self.parts, self.weight_decay)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = get_cosine_schedule_with_warmup(optimizer, round(self.warmup_ratio * steps), steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put everything into the checkpoint that rebuilding the model needs beside its weights."""
+        data = getattr(self.trainer, "datamodule", None) if self._trainer is not None else None
+        conversation = {name: getattr(data, name) for name in ("template", "num_frames") if hasattr(data, name)}
+        checkpoint["ppl"] = {
+            "files": self.model.files(),
+            "conversation": conversation or self.conversation,
+            "transformers": transformers.__version__,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember how conversations were rendered and videos sampled in training."""
+        self.conversation = checkpoint["ppl"]["conversation"]
+
+    def train(self, mode: bool = True) -> Any:  # noqa: FBT001, FBT002  torch's signature
+        """Switch to training, except for a frozen vision tower, which stays in evaluation mode."""
+        super().train(mode)
+        if not any(p.requires_grad for p in self.model.backbone.vision_tower.parameters()):
+            self.model.backbone.vision_tower.eval()
+        return self
+
+    def _evaluate(self, batch: Batch, stage: str) -> None:
+        logits = self.model(batch)
+        size = len(batch["ids"])
+        self.log(f"{stage}/loss", next_token_loss(logits, batch["labels"]), batch_size=size, sync_dist=True)
+        self.accuracy.update(batch["categories"], answers_correct(logits, batch["labels"]))
+
+    def _log_accuracy(self, stage: str) -> None:
+        for category, share in self.accuracy.compute().items():
+            self.log(f"{stage}/accuracy/{category or 'uncategorised'}", share, rank_zero_only=True)

@@ -1,0 +1,175 @@
+"""The paper's figure in code: frames and a prompt go in, visual tokens chosen by the prompt reach the language model.
+
+Axes: f frames of a batch | t h w frames, rows, columns of one medium | c vision channels | d language channels
+| e joint embedding of the aligner | n visual tokens | b l batch, positions.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+from transformers.generation.streamers import BaseStreamer
+
+from ppl.batches import Batch, InputSpec, MediumInfo
+from ppl.functional.splicing import splice_visual_tokens
+from ppl.functional.windows import Size3
+from ppl.modules.aligner import CLIPAligner
+from ppl.modules.backbones.base import Backbone
+from ppl.modules.feature_cache import FeatureCache
+from ppl.modules.poolers.base import Pooler
+from ppl.modules.positions import GridPositions
+
+PoolSite = Literal["pre_projector", "post_projector"]
+
+
+class VideoLLM(nn.Module):
+    """A backbone whose visual tokens are pooled under the prompt's guidance.
+
+    Args:
+        backbone: Vision tower, projector and language model.
+        pooler: Reduces a patch grid to fewer tokens.
+        aligner: Scores patches against the prompt; needed by poolers that use relevance.
+        positions: Added to patches before pooling.
+        pool_site: Pool before the projector (the papers) or after it (the released PPLLaVA code).
+        cache: Keeps the frozen tower's output by medium.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        pooler: Pooler,
+        aligner: CLIPAligner | None = None,
+        positions: GridPositions | None = None,
+        pool_site: PoolSite = "pre_projector",
+        cache: FeatureCache | None = None,
+    ) -> None:
+        super().__init__()
+        if pooler.uses_relevance and aligner is None:
+            msg = f"got {type(pooler).__name__} without an aligner, expected one to score patches: set model.aligner"
+            raise ValueError(msg)
+        self.backbone = backbone
+        self.pooler = pooler
+        self.aligner = aligner
+        self.positions = positions
+        self.pool_site = pool_site
+        self.cache = cache
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """What the data side must know to prepare inputs."""
+        return InputSpec(
+            tokenizer=self.backbone.tokenizer,
+            image_token=self.backbone.spec.image_token,
+            image_size=self.backbone.image_size,
+            grid_size=self.backbone.grid_size,
+            image_grid_pinpoints=self.backbone.spec.image_grid_pinpoints,
+            num_visual_tokens=self.num_visual_tokens,
+            tokenize_prompts=self.aligner.tokenize if self.aligner is not None else None,
+            max_length=self.backbone.max_length,
+        )
+
+    def files(self) -> dict[str, str]:
+        """Configs and tokenizer of backbone and aligner, as relative path -> text: the model without its weights."""
+        files = {f"backbone/{name}": text for name, text in self.backbone.files().items()}
+        if self.aligner is not None:
+            files |= {f"aligner/{name}": text for name, text in self.aligner.files().items()}
+        return files
+
+    def num_visual_tokens(self, medium: MediumInfo) -> int:
+        """Tokens one medium becomes, newlines included; pure arithmetic."""
+        size = self._grid_size(medium)
+        pooled = self.pooler.num_tokens(size, medium.kind)
+        return self.backbone.num_tokens(pooled, self.pooler.output_grid(size, medium.kind), medium)
+
+    def encode(
+        self, pixel_values: UInt8[Tensor, "f 3 H W"], media: list[MediumInfo]
+    ) -> list[Float[Tensor, "_t _h _w c"]]:
+        """Run the vision tower once over the frames of all media that are not cached; one grid a medium."""
+        tower_trains = any(p.requires_grad for p in self.backbone.vision_tower.parameters())
+        if tower_trains and self.cache is not None:
+            msg = "got a feature cache with a vision tower that trains, expected a frozen one: drop the cache or freeze it"
+            raise ValueError(msg)
+        frames = pixel_values.split([m.num_frames for m in media])
+        grids = [self.cache.get(m.key) if self.cache is not None else None for m in media]
+        missing = [i for i, grid in enumerate(grids) if grid is None]
+        if missing:
+            with nullcontext() if tower_trains else torch.no_grad():
+                encoded = self.backbone.encode_frames(torch.cat([frames[i] for i in missing]))
+            for i, grid in zip(missing, encoded.split([media[i].num_frames for i in missing]), strict=True):
+                grids[i] = grid
+                if self.cache is not None:
+                    self.cache.put(media[i].key, grid)
+        tower = next(self.backbone.vision_tower.parameters())
+        return [grid.to(tower.device, tower.dtype) for grid in grids if grid is not None]
+
+    def relevance(
+        self, grid: Float[Tensor, "t h w c"], prompt: Float[Tensor, " e"]
+    ) -> Float[Tensor, "t h w"]:
+        """Score one medium's patches against an embedded prompt."""
+        if self.aligner is None:
+            msg = "got a model without an aligner, expected one to score patches: set model.aligner"
+            raise ValueError(msg)
+        return self.aligner.relevance(grid, prompt)
+
+    def visual_tokens(
+        self, grid: Float[Tensor, "t h w c"], medium: MediumInfo, prompt: Float[Tensor, " e"] | None
+    ) -> Float[Tensor, "n d"]:
+        """Pool, project and lay out one medium's grid."""
+        relevance = self.relevance(grid, prompt) if self.pooler.uses_relevance and prompt is not None else None
+        values = self.positions(grid) if self.positions is not None else grid
+        if self.pool_site == "post_projector":
+            tokens = self.pooler(self.backbone.project(values), relevance, medium.kind)
+        else:
+            tokens = self.backbone.project(self.pooler(values, relevance, medium.kind))
+        return self.backbone.layout(tokens, self.pooler.output_grid(self._grid_size(medium), medium.kind), medium)
+
+    def embed_prompts(self, prompt_ids: Int64[Tensor, "b p"] | None) -> Float[Tensor, "b e"] | None:
+        """Embed the prompts if the pooler reads relevance; otherwise None."""
+        if not self.pooler.uses_relevance or self.aligner is None or prompt_ids is None:
+            return None
+        return self.aligner.embed_prompts(prompt_ids)
+
+    def embed(self, batch: Batch) -> Float[Tensor, "b l d"]:
+        """Embed a batch, visual tokens in place."""
+        embeds = self.backbone.embed(batch["input_ids"])
+        if not batch["media"]:
+            return embeds
+        prompts = self.embed_prompts(batch["prompt_ids"])
+        grids = self.encode(batch["pixel_values"], batch["media"])
+        tokens = [
+            self.visual_tokens(grid, medium, prompts[medium.sample] if prompts is not None else None)
+            for grid, medium in zip(grids, batch["media"], strict=True)
+        ]
+        return splice_visual_tokens(embeds, batch["input_ids"], torch.cat(tokens), self.backbone.image_token_id)
+
+    def forward(self, batch: Batch) -> Float[Tensor, "b l v"]:
+        """Logits of every position of a batch."""
+        return self.backbone(self.embed(batch), batch["attention_mask"])
+
+    @torch.no_grad()
+    def generate(
+        self,
+        inputs_embeds: Float[Tensor, "b l d"],
+        attention_mask: Int64[Tensor, "b l"],
+        *,
+        max_new_tokens: int,
+        streamer: BaseStreamer | None = None,
+    ) -> Int64[Tensor, "b k"]:
+        """Answer greedily from left-padded embeddings; only the new tokens are returned."""
+        tokenizer = self.backbone.tokenizer
+        return self.backbone.hf.generate(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            streamer=streamer,
+        )
+
+    def _grid_size(self, medium: MediumInfo) -> Size3:
+        return medium.num_frames, *self.backbone.grid_size

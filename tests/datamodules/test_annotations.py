@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ppl.datamodules.annotations import read_records
+from ppl.datamodules.records import MediumRef, Turn
+
+
+def llava(question="q", answer="a", **extra):
+    return {"conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": answer}], **extra}
+
+
+def messages(content, **extra):
+    return {"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "a"}], **extra}
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(item):
+        path = tmp_path / "data.json"
+        path.write_text(json.dumps([item]))
+        (found,) = read_records(path, "/media")
+        return found
+
+    return read
+
+
+def test_llava_item(read):
+    found = read(llava("<video>\nwhat ?", id=7, video="v.mp4", start=1, end=2.5, category="action"))
+    assert found.id == "7"
+    assert found.turns == [Turn("user", "<media>\nwhat ?"), Turn("assistant", "a")]
+    assert found.media == [MediumRef("video", "/media/v.mp4", 1.0, 2.5)]
+    assert (found.category, found.origin.endswith("data.json, item 0")) == ("action", True)
+
+
+def test_llava_media_without_placeholder_go_first_videos_before_images(read):
+    found = read(llava("what ?", image=["a.png", "b.png"], video="/abs/v.mp4"))
+    assert found.turns[0].text == "<media>\n<media>\n<media>\nwhat ?"
+    assert [ref.path for ref in found.media] == ["/abs/v.mp4", "/media/a.png", "/media/b.png"]
+
+
+def test_llava_media_follow_their_tags(read):
+    found = read(llava("<image> then <video> then <image> ?", image=["a.png", "b.png"], video="v.mp4"))
+    assert [ref.path for ref in found.media] == ["/media/a.png", "/media/v.mp4", "/media/b.png"]
+    assert found.turns[0].text == "<media> then <media> then <media> ?"
+
+
+def test_image_tag_may_stand_for_a_video_as_in_llava_video(read):
+    assert read(llava("<image>\nwhat ?", video="v.mp4")).media == [MediumRef("video", "/media/v.mp4")]
+
+
+def test_messages_item_keeps_the_place_of_media(read):
+    parts = [
+        {"type": "text", "text": "compare "},
+        {"type": "image", "image": "a.png"},
+        {"type": "video", "video": "v.mp4", "start": 0.5},
+        {"type": "text", "text": "how ?"},
+    ]
+    found = read(messages(parts, id="x"))
+    assert found.turns == [Turn("user", "compare\n<media>\n<media>\nhow ?"), Turn("assistant", "a")]
+    assert found.media == [MediumRef("image", "/media/a.png"), MediumRef("video", "/media/v.mp4", 0.5, None)]
+
+
+def test_form_is_told_by_content_and_paths_start_at_the_file(tmp_path):
+    path = tmp_path / "named_wrongly.json"
+    lines = [
+        json.dumps(messages("line\u2028break", category="c"), ensure_ascii=False),
+        "",
+        json.dumps(llava(image="a.png")),
+    ]
+    path.write_text("\ufeff" + "\n".join(lines))
+    first, second = read_records(path)
+    assert first.turns[0].text == "line\u2028break"
+    assert (first.id, first.origin) == ("named_wrongly.json:1", f"{path}:1")
+    assert second.origin == f"{path}:3"
+    assert second.media == [MediumRef("image", str(tmp_path / "a.png"))]
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (
+            llava("<image> <image> q", image="a.png"),
+            "got 2 <image> and 0 <video> placeholders; expected one for each of 1",
+        ),
+        (llava("<image> <image> q", image="a.png", video="v.mp4"), "got 2 <image> and 0 <video> placeholders"),
+        (llava("<image>\n", image="a.png"), "got an empty question"),
+        (llava(answer="see <image>"), "got <image> in the text of the assistant"),
+        (llava("<media> q"), "got 1 placeholders in the user turns; expected 0"),
+        (llava(image=3), "got 'image' of type int; expected str or list; write 'image' as str or list"),
+        (llava(image=[3]), "got 3 as image path; expected a non-empty string; name the file"),
+        (llava(vidoe="v.mp4"), "got the unknown key 'vidoe'; expected 'video'; rename or remove it"),
+        (llava(images=["a.png"]), "got the unknown key 'images'; expected 'image'"),
+        (llava(video="v.mp4", start=2, end=1), "got a clip from 2 to 1 s; expected 0 <= start < end"),
+        (llava(image="a.png", start=2), "got 'start' or 'end' on an image"),
+        ({"conversations": [{"from": "robot", "value": "q"}]}, "got the role 'robot'; expected one of system, user"),
+        ({"conversations": [{"from": "human"}]}, r"got {'from': 'human'} without 'value'; expected an object with"),
+        ({"conversations": ["q"]}, "got 'q' without 'from'"),
+        ({"conversations": {}}, "got 'conversations' of type dict; expected list"),
+        (llava(messages=[]), r"got the keys \['conversations', 'messages'\]; expected either"),
+        (messages("q", image="a.png"), r"got \['image'\] beside 'messages'; expected media as parts"),
+        (messages([{"type": "audio", "audio": "a.wav"}]), "got a part of type 'audio'; expected 'text', 'image' or"),
+        (messages([{"type": "image"}]), "got {'type': 'image'} without 'image'"),
+        (messages("<image>\nq"), "got <image> in the text of the user"),
+        ("text", "got a str; expected an object with 'conversations' or 'messages'"),
+    ],
+)
+def test_bad_items_are_refused_with_file_and_item(read, item, message):
+    with pytest.raises(ValueError, match=rf"data\.json, item 0: {message}"):
+        read(item)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "got an empty file; expected a JSON list or one JSON object a line"),
+        ("[]", "got an empty file"),
+        (
+            '{"messages": []\n',
+            r"data\.txt:1: got broken JSON \(.*\); expected one JSON list a file or one JSON object a line",
+        ),
+        ('\n{"a": 1\n', r"data\.txt:2: got broken JSON"),
+        ('[{},\n{"a" 1}]', r"data\.txt:2: got broken JSON \(Expecting ':' delimiter, column 6\)"),
+        ('{"id": "x"}', r"data\.txt:1: got the keys \['id'\]; expected either 'conversations' or 'messages'"),
+    ],
+)
+def test_bad_files_are_refused_with_file_and_line(tmp_path, text, message):
+    path = tmp_path / "data.txt"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_records(path)
