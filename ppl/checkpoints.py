@@ -26,7 +26,10 @@ def load(path: str | Path) -> SFTModule:
             lists them.
     """
     if not Path(path).is_file():
-        msg = f"got checkpoint {str(path)!r}, which does not exist; run `make demo`, or give --checkpoint of a `ppl fit` run"
+        msg = (
+            f"got checkpoint {str(path)!r}, which does not exist; expected one that `ppl fit` wrote: "
+            "run `make demo`, or name another with --checkpoint"
+        )
         raise FileNotFoundError(msg)
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     if "ppl" not in checkpoint or "hyper_parameters" not in checkpoint:

@@ -22,14 +22,14 @@ LIGHTNING_SUBCOMMANDS = {
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run one subcommand; ``args`` default to the command line."""
-    args = list(sys.argv[1:] if args is None else args)
     configure_process()
-    if args and args[0] in LIGHTNING_SUBCOMMANDS:
+    words = list(sys.argv[1:] if args is None else args)
+    if words and words[0] in LIGHTNING_SUBCOMMANDS:
         from ppl.training_cli import run_training_cli
 
         run_training_cli(args)
         return
-    options = build_parser().parse_args(args)
+    options = build_parser().parse_args(words)
     try:
         options.run(options)
     except (ValueError, FileNotFoundError) as error:

@@ -13,8 +13,8 @@ from ppl.callbacks.prediction_writer import PredictionWriter
 from ppl.callbacks.training_summary import TrainingSummary
 
 
-def run_training_cli(args: Sequence[str]) -> LightningCLI:
-    """Run ``fit``, ``validate``, ``test`` or ``predict``.
+def run_training_cli(args: Sequence[str] | None = None) -> LightningCLI:
+    """Run ``fit``, ``validate``, ``test`` or ``predict``; ``args`` default to the command line.
 
     ``omegaconf+`` resolves ``${...}`` after the command line; the mode must be set on every subparser, or values given
     there would be silently ignored.
@@ -37,6 +37,6 @@ def run_training_cli(args: Sequence[str]) -> LightningCLI:
             "log_every_n_steps": 10,
         },
         save_config_kwargs={"overwrite": True},
-        parser_kwargs={**mode, **{name: mode for name in ("fit", "validate", "test", "predict")}},
-        args=list(args),
+        parser_kwargs={**mode, **dict.fromkeys(("fit", "validate", "test", "predict"), mode)},
+        args=None if args is None else list(args),
     )

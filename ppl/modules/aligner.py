@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import open_clip
-import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
@@ -44,23 +44,29 @@ class CLIPAligner(nn.Module):
         truncate: bool = False,
     ) -> None:
         super().__init__()
+        if pretrained is not None and ":" in architecture:
+            msg = (
+                f"got architecture={architecture!r} and pretrained={pretrained!r}, expected one source of weights; "
+                "a folder or hub repository brings its own: set pretrained: null"
+            )
+            raise ValueError(msg)
         clip = _create_clip(architecture, pretrained, load_weights)
-        self.architecture = architecture
-        self.quick_gelu = _uses_quick_gelu(architecture, pretrained)
+        self._architecture = architecture
+        self._quick_gelu = _uses_quick_gelu(architecture, pretrained)
         if not isinstance(clip.visual, open_clip.transformer.VisionTransformer) or clip.visual.proj is None:
             msg = f"got architecture={architecture!r} without a projected ViT; expected a ViT such as ViT-L-14-336"
             raise ValueError(msg)
         self.text_tower = TextTower(
             clip.text, open_clip.get_tokenizer(architecture), stretch=stretch, truncate=truncate
         )
-        self.post_layernorm = clip.visual.ln_post
+        self.post_layernorm: nn.Module = clip.visual.ln_post
         self.visual_projection = nn.Linear(*clip.visual.proj.shape, bias=False)
         self.visual_projection.weight = nn.Parameter(clip.visual.proj.detach().T.contiguous())
         self.logit_scale = nn.Parameter(clip.logit_scale.detach().clone(), requires_grad=False)
 
     def files(self) -> dict[str, str]:
         """An ``open_clip`` folder's config, as name -> text; with it ``local-dir:`` rebuilds the aligner."""
-        config = open_clip.get_model_config(self.architecture) | ({"quick_gelu": True} if self.quick_gelu else {})
+        config = _config(self._architecture) | ({"quick_gelu": True} if self._quick_gelu else {})
         return {"open_clip_config.json": json.dumps({"model_cfg": config, "preprocess_cfg": {}}, indent=2)}
 
     def parts(self) -> Iterator[tuple[str, list[nn.Parameter]]]:
@@ -85,10 +91,7 @@ class CLIPAligner(nn.Module):
         return prompt_relevance(self.embed_patches(grid), prompt, self.logit_scale.exp())
 
 
-def _create_clip(architecture: str, pretrained: str | None, load_weights: bool) -> nn.Module:
-    if pretrained is not None and ":" in architecture:
-        msg = f"got architecture={architecture!r} and pretrained={pretrained!r}: a folder brings its own weights; set pretrained: null"
-        raise ValueError(msg)
+def _create_clip(architecture: str, pretrained: str | None, load_weights: bool) -> Any:  # noqa: ANN401  untyped library
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)  # open_clip warns on the root logger that it loads no weights, which is asked for here
@@ -105,8 +108,15 @@ def _create_clip(architecture: str, pretrained: str | None, load_weights: bool) 
         root.setLevel(level)
 
 
+def _config(architecture: str) -> dict[str, Any]:
+    config = open_clip.get_model_config(architecture)
+    if config is None:
+        msg = f"got architecture={architecture!r}, expected local-dir:, hf-hub: or one of {open_clip.list_models()}"
+        raise ValueError(msg)
+    return config
+
+
 def _uses_quick_gelu(architecture: str, pretrained: str | None) -> bool:
-    """Whether the weights, such as OpenAI's, were trained with QuickGELU although the architecture's name says nothing."""
-    config = open_clip.get_model_config(architecture) or {}
+    """Whether the weights, such as OpenAI's, were trained with QuickGELU; the architecture's name need not say so."""
     tag = open_clip.get_pretrained_cfg(architecture, pretrained) if pretrained else {}
-    return bool(config.get("quick_gelu") or tag.get("quick_gelu"))
+    return bool(_config(architecture).get("quick_gelu") or tag.get("quick_gelu"))

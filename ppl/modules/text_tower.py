@@ -42,7 +42,11 @@ class TextTower(nn.Module):
         truncate: bool = False,
     ) -> None:
         super().__init__()
-        if encoder.pool_type != "argmax" or encoder.attn_mask is None or not isinstance(encoder.text_projection, Tensor):
+        if (
+            encoder.pool_type != "argmax"
+            or encoder.attn_mask is None
+            or not isinstance(encoder.text_projection, Tensor)
+        ):
             msg = (
                 f"got a text encoder with pool_type={encoder.pool_type!r}, expected CLIP's: causal, pooled at the "
                 "end-of-text token (argmax), linear projection without bias; choose a CLIP architecture"
@@ -50,7 +54,7 @@ class TextTower(nn.Module):
             raise ValueError(msg)
         trained = encoder.positional_embedding.detach()
         self.positions = nn.Parameter(stretch_positions(trained, keep=keep, rate=rate) if stretch else trained.clone())
-        encoder.positional_embedding = None
+        del encoder.positional_embedding
         self.encoder = encoder
         self.tokenizer = tokenizer
         self.truncate = truncate

@@ -91,7 +91,7 @@ class VideoLLM(nn.Module):
         """Run the vision tower once over the frames of all media that are not cached; one grid a medium."""
         tower_trains = any(p.requires_grad for p in self.backbone.vision_tower.parameters())
         if tower_trains and self.cache is not None:
-            msg = "got a feature cache with a vision tower that trains, expected a frozen one: drop the cache or freeze it"
+            msg = "got a feature cache with a vision tower that trains, expected a frozen one: set cache_gib: 0, or freeze it"
             raise ValueError(msg)
         frames = pixel_values.split([m.num_frames for m in media])
         grids = [self.cache.get(m.key) if self.cache is not None else None for m in media]
@@ -106,9 +106,7 @@ class VideoLLM(nn.Module):
         tower = next(self.backbone.vision_tower.parameters())
         return [grid.to(tower.device, tower.dtype) for grid in grids if grid is not None]
 
-    def relevance(
-        self, grid: Float[Tensor, "t h w c"], prompt: Float[Tensor, " e"]
-    ) -> Float[Tensor, "t h w"]:
+    def relevance(self, grid: Float[Tensor, "t h w c"], prompt: Float[Tensor, " e"]) -> Float[Tensor, "t h w"]:
         """Score one medium's patches against an embedded prompt."""
         if self.aligner is None:
             msg = "got a model without an aligner, expected one to score patches: set model.aligner"

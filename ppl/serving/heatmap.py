@@ -33,15 +33,15 @@ def run_heatmap(options: argparse.Namespace) -> None:
         msg = "got an empty question, expected one to score the frames against"
         raise ValueError(msg)
     session = open_session(options)
-    picture = heatmap_strip(session.frames, session.relevance(options.question)[: len(session.frames)], options.question)
+    picture = heatmap_strip(
+        session.frames, session.relevance(options.question)[: len(session.frames)], options.question
+    )
     Path(options.output).parent.mkdir(parents=True, exist_ok=True)
     picture.save(options.output, format="PNG")
     print(f"wrote {options.output}: {len(session.frames)} frame(s), {options.question!r}")
 
 
-def heatmap_strip(
-    frames: UInt8[Tensor, "t 3 H W"], relevance: Float[Tensor, "t h w"], question: str
-) -> Image.Image:
+def heatmap_strip(frames: UInt8[Tensor, "t 3 H W"], relevance: Float[Tensor, "t h w"], question: str) -> Image.Image:
     """Lay relevance over frames, eight in a row, all on one scale: the most relevant patch is the brightest."""
     heat = overlay(frames, relevance)
     width = round(_FRAME_HEIGHT * frames.shape[3] / frames.shape[2])

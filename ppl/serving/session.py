@@ -37,7 +37,12 @@ class ChatSession:
     """
 
     def __init__(
-        self, model: VideoLLM, processor: Processor, path: str | Path, start: float | None = None, end: float | None = None
+        self,
+        model: VideoLLM,
+        processor: Processor,
+        path: str | Path,
+        start: float | None = None,
+        end: float | None = None,
     ) -> None:
         self.model = model
         self.processor = processor
@@ -74,7 +79,7 @@ class ChatSession:
             try:
                 mask = torch.ones(embeds.shape[:2], dtype=torch.int64, device=embeds.device)
                 self.model.generate(embeds, mask, max_new_tokens=max_new_tokens, streamer=streamer)
-            except BaseException as error:  # noqa: BLE001  handed to the caller below
+            except BaseException as error:
                 failures.append(error)
                 streamer.end()
 

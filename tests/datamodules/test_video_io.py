@@ -11,7 +11,9 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.container import OutputContainer
 from av.stream import Disposition
+from av.video.stream import VideoStream
 from torch import Tensor
 
 from ppl.datamodules import video_io
@@ -55,6 +57,7 @@ def write_video(
     """Write one bar code per pts (in ticks), and optionally some seconds of silence."""
     with av.open(str(path), "w", options=muxer or {}) as container:
         stream = container.add_stream(codec, rate=25, options=options or {})
+        assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = WIDTH, HEIGHT, pix_fmt, gop
         stream.codec_context.time_base = stream.time_base = tick
         stream.max_b_frames = b_frames
@@ -71,11 +74,11 @@ def write_video(
     return path
 
 
-def add_silence(container: av.container.OutputContainer) -> av.AudioStream:
+def add_silence(container: OutputContainer) -> av.AudioStream:
     return container.add_stream("aac", rate=16000, layout="mono")
 
 
-def write_silence(container: av.container.OutputContainer, stream: av.AudioStream, seconds: float) -> None:
+def write_silence(container: OutputContainer, stream: av.AudioStream, seconds: float) -> None:
     for start in range(0, int(seconds * 16000), 1024):
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
         frame.sample_rate, frame.pts = 16000, start
@@ -87,10 +90,10 @@ def oracle(path: Path, times: Sequence[float]) -> list[int]:
     """Decode everything, then look for the last frame shown by each time."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        shown = [
-            (float((frame.pts - stream.start_time) * stream.time_base), frame.to_ndarray(format="rgb24"))
-            for frame in container.decode(stream)
-        ]
+        assert stream.start_time is not None
+        assert stream.time_base is not None
+        first = float(stream.start_time * stream.time_base)
+        shown = [(frame.time - first, frame.to_ndarray(format="rgb24")) for frame in container.decode(stream)]
     found = [[pixels for start, pixels in shown if start <= time + 1e-6][-1] for time in times]
     return indices(torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2))
 

@@ -37,7 +37,9 @@ class FrameQuestions(Dataset[ContrastiveBatch]):
     Training frames hold one to three objects; held-out frames are cut from the videos of the instruction data.
     """
 
-    def __init__(self, inputs: InputSpec, seed: int, num_batches: int, batch_size: int, mix: NamingMix, *, held_out: bool) -> None:
+    def __init__(
+        self, inputs: InputSpec, seed: int, num_batches: int, batch_size: int, mix: NamingMix, *, held_out: bool
+    ) -> None:
         if inputs.tokenize_prompts is None:
             msg = "got a model without a text tower, expected an aligner to train: use AlignModule"
             raise ValueError(msg)
@@ -87,7 +89,9 @@ class FrameQuestions(Dataset[ContrastiveBatch]):
                 return scene, time
 
 
-def name_object(thing: Thing, mix: NamingMix, rng: np.random.Generator) -> tuple[NamedBy, str, tuple[str | None, str | None]]:
+def name_object(
+    thing: Thing, mix: NamingMix, rng: np.random.Generator
+) -> tuple[NamedBy, str, tuple[str | None, str | None]]:
     """Word a question that names an object by shape, colour or both, and the (shape, colour) it is true of."""
     weights = asdict(mix)
     kinds: list[NamedBy] = ["shape", "colour", "both"]
@@ -123,7 +127,7 @@ class SyntheticContrastiveDataModule(LightningDataModule):
         num_batches: int = 450,
         num_held_out_batches: int = 6,
         batch_size: int = 96,
-        mix: NamingMix = NamingMix(),  # noqa: B008  frozen
+        mix: NamingMix = NamingMix(),
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
@@ -144,9 +148,7 @@ class SyntheticContrastiveDataModule(LightningDataModule):
         """Frames of unseen videos with up to six objects."""
         even = NamingMix(1, 1, 1)
         size = self.num_held_out_batches
-        return self._loader(
-            FrameQuestions(self._inputs(), _HELD_OUT_SEED, size, self.batch_size, even, held_out=True)
-        )
+        return self._loader(FrameQuestions(self._inputs(), _HELD_OUT_SEED, size, self.batch_size, even, held_out=True))
 
     def _inputs(self) -> InputSpec:
         if self.trainer is None:

@@ -109,7 +109,7 @@ class SyntheticInstructionDataModule(ConversationDataModule):
         num_held_out_videos: int = 400,
         num_held_out_questions: int = 2_100,
         num_frames: int = 8,
-        mix: QuestionMix = QuestionMix(),  # noqa: B008  frozen
+        mix: QuestionMix = QuestionMix(),
         template: TemplateName = "plain_v1",
         batch_size: int = 64,
         num_workers: int = 0,
@@ -128,11 +128,7 @@ class SyntheticInstructionDataModule(ConversationDataModule):
         """Draw one split's videos and render them."""
         processor = Processor(self.inputs, self.template, self.num_frames)
         if split == "train":
-            return SyntheticQuestions(
-                processor, self.seed, self.num_videos, self.num_questions, self.mix, prompt=False
-            )
+            return SyntheticQuestions(processor, self.seed, self.num_videos, self.num_questions, self.mix, prompt=False)
         videos, questions = self.num_held_out_videos, self.num_held_out_questions
         even = QuestionMix(1, 1, 1, 1, 1, 1, 1)
-        return SyntheticQuestions(
-            processor, _HELD_OUT_SEEDS[split], videos, questions, even, prompt=split == "predict"
-        )
+        return SyntheticQuestions(processor, _HELD_OUT_SEEDS[split], videos, questions, even, prompt=split == "predict")

@@ -37,9 +37,7 @@ def _shape(scene: Scene, rng: np.random.Generator) -> Question:
 
 def _motion(scene: Scene, rng: np.random.Generator) -> Question:
     i = int(rng.integers(len(scene.objects)))
-    return Question(
-        "motion", f"which way does the {scene.objects[i].name} move ?", scene.objects[i].direction, (i,)
-    )
+    return Question("motion", f"which way does the {scene.objects[i].name} move ?", scene.objects[i].direction, (i,))
 
 
 def _when(scene: Scene, rng: np.random.Generator) -> Question:

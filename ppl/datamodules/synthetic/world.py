@@ -48,6 +48,7 @@ class Thing:
 
     @property
     def name(self) -> str:
+        """Colour and shape, which no other object of the scene shares."""
         return f"{self.colour} {self.shape}"
 
     @property
@@ -56,6 +57,7 @@ class Thing:
         return (self.first_frame + self.last_frame + 1) / 2
 
     def visible(self, frame: int) -> bool:
+        """Whether it is in the picture at ``frame``."""
         return self.first_frame <= frame <= self.last_frame
 
     def position(self, frame: int) -> tuple[int, int]:

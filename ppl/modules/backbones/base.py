@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -50,6 +50,11 @@ class Backbone(nn.Module):
         spec: What is particular to its class.
     """
 
+    hf: Any
+    """Typed loosely: transformers' classes share these attributes, but no interface that declares them."""
+    image_mean: Tensor
+    image_std: Tensor
+
     def __init__(self, hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec: BackboneSpec) -> None:
         super().__init__()
         self.hf = hf
@@ -60,14 +65,17 @@ class Backbone(nn.Module):
 
     @property
     def vision_tower(self) -> nn.Module:
+        """Encodes frames to patches."""
         return self.hf.model.vision_tower
 
     @property
     def projector(self) -> nn.Module:
+        """Maps patches to the language model's embedding space."""
         return self.hf.model.multi_modal_projector
 
     @property
     def language_model(self) -> nn.Module:
+        """The decoder without its head."""
         return self.hf.model.language_model
 
     @property
@@ -83,6 +91,7 @@ class Backbone(nn.Module):
 
     @property
     def image_token_id(self) -> int:
+        """Id of the placeholder that a visual token replaces."""
         return self.hf.config.image_token_id
 
     @property
@@ -126,9 +135,7 @@ class Backbone(nn.Module):
         height, width = best_resolution(medium.image_size, self.spec.image_grid_pinpoints)
         return height // self.image_size, width // self.image_size
 
-    def layout(
-        self, tokens: Float[Tensor, "n d"], grid: Size3 | None, medium: MediumInfo
-    ) -> Float[Tensor, "m d"]:
+    def layout(self, tokens: Float[Tensor, "n d"], grid: Size3 | None, medium: MediumInfo) -> Float[Tensor, "m d"]:
         """Arrange one medium's projected tokens for the language model, newline tokens included.
 
         Images are packed as LLaVA-NeXT does (base view, then the unpadded tiles, a newline after each row); videos,

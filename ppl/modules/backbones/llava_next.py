@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import AutoTokenizer, LlavaNextConfig, LlavaNextForConditionalGeneration
@@ -37,7 +37,7 @@ class LlavaNextBackbone(Backbone):
             hf = LlavaNextForConditionalGeneration(LlavaNextConfig.from_pretrained(source)).to(kind)
         else:
             hf = _load_strictly(source, kind)
-        pinpoints = hf.config.image_grid_pinpoints if tile_images else ()
+        pinpoints = (hf.config.image_grid_pinpoints or ()) if tile_images else ()
         spec = BackboneSpec(
             image_token="<image>",
             has_cls=hf.config.vision_feature_select_strategy == "default",
@@ -52,9 +52,10 @@ def _load_strictly(source: str, dtype: torch.dtype) -> LlavaNextForConditionalGe
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        hf, report = LlavaNextForConditionalGeneration.from_pretrained(source, dtype=dtype, output_loading_info=True)
+        loaded: Any = LlavaNextForConditionalGeneration.from_pretrained(source, dtype=dtype, output_loading_info=True)
     finally:
         logging.set_verbosity(verbosity)
+    hf, report = loaded
     problems = {key: sorted(map(str, report[key])) for key in ("missing_keys", "unexpected_keys", "mismatched_keys")}
     if any(problems.values()):
         lines = "\n".join(f"  {key.replace('_', ' ')}: {', '.join(keys)}" for key, keys in problems.items() if keys)
