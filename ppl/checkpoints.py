@@ -58,7 +58,7 @@ def _build(checkpoint: dict[str, Any], folder: Path) -> SFTModule:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(SFTModule, "module")
     config = parser.parse_object({"module": {"class_path": class_path, "init_args": recipe}})
-    return parser.instantiate_classes(config).module
+    return parser.instantiate(config)["module"]
 
 
 def _load_strictly(module: SFTModule, state: dict[str, torch.Tensor], path: str | Path) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from lightning import Callback, LightningModule, Trainer
+from typing import Any
+
+from lightning import Callback, Trainer
 from rich.console import Console
 from rich.table import Table
+
+from ppl.batches import InputSpec
 
 
 class TrainingSummary(Callback):
     """Print one table when fitting starts; replaces Lightning's summary of submodules."""
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:  # noqa: ANN401  SFTModule or AlignModule
         """Print the parts, their sizes and learning rates, and the first sample's visual tokens."""
         if not trainer.is_global_zero:
             return
@@ -21,19 +25,18 @@ class TrainingSummary(Callback):
         for part in pl_module.parts:
             rate = "frozen" if part.learning_rate is None else f"{part.learning_rate:g}"
             table.add_row(part.name, f"{sum(p.numel() for p in part.parameters):,}", rate)
-        tokens = self._visual_tokens(trainer, pl_module)
+        tokens = self._visual_tokens(trainer, pl_module.input_spec)
         if tokens is not None:
             table.caption = tokens
         Console().print(table)
 
     @staticmethod
-    def _visual_tokens(trainer: Trainer, pl_module: LightningModule) -> str | None:
+    def _visual_tokens(trainer: Trainer, inputs: InputSpec) -> str | None:
         loader = trainer.train_dataloader
         media = getattr(loader.dataset[0], "media", None) if loader is not None else None
         if media is None:
             return None
         counts = ", ".join(
-            f"{pl_module.input_spec.num_visual_tokens(m)} for a {m.kind.replace('_', ' ')} of {m.num_frames} frame(s)"
-            for m in media
+            f"{inputs.num_visual_tokens(m)} for a {m.kind.replace('_', ' ')} of {m.num_frames} frame(s)" for m in media
         )
         return f"visual tokens of the first sample: {counts or 'none, it is text only'}"

@@ -32,6 +32,14 @@ class DecodedMedium(NamedTuple):
     """Stable identity of these pixels, for feature caches; empty means: do not cache."""
 
 
+class PreparedMedium(NamedTuple):
+    """Pixels of one medium as the vision tower sees them."""
+
+    frames: UInt8[Tensor, "f 3 S S"]
+    info: MediumInfo
+    """With ``sample`` 0: the collator knows the row."""
+
+
 class Sample(NamedTuple):
     """One row of a batch, unpadded."""
 
@@ -80,10 +88,31 @@ class Processor:
             record: A checked record.
             for_generation: Drop the last answer and end with the assistant prefix.
         """
-        return self.encode_decoded(record, [self._read(ref) for ref in record.media], for_generation=for_generation)
+        return self.encode_decoded(record, [self.read(ref) for ref in record.media], for_generation=for_generation)
 
     def encode_decoded(self, record: Record, media: Sequence[DecodedMedium], *, for_generation: bool = False) -> Sample:
-        """Make a sample of a record whose media are in memory; the record's own ``media`` are not looked at.
+        """Make a sample of a record whose media are in memory; the record's own ``media`` are not looked at."""
+        return self.assemble(record, self.prepare(media), for_generation=for_generation)
+
+    def read(self, ref: MediumRef) -> DecodedMedium:
+        """Decode one medium from disk."""
+        path = Path(ref.path).resolve()
+        if ref.kind == "image":
+            image = read_image(path)
+            return DecodedMedium("image", image[None], _file_key(path))
+        clip = read_video(path, self.num_frames, start=ref.start, end=ref.end)
+        return DecodedMedium("video", clip.frames, f"{_file_key(path)}|{ref.start}-{ref.end}")
+
+    def prepare(self, media: Sequence[DecodedMedium]) -> list[PreparedMedium]:
+        """Resize the media of one sample to what the vision tower sees.
+
+        Frames, and each of several images, are squashed to a square; an only image is tiled.
+        """
+        num_images = sum(medium.kind == "image" for medium in media)
+        return [self._resize(medium, num_images) for medium in media]
+
+    def assemble(self, record: Record, media: Sequence[PreparedMedium], *, for_generation: bool = False) -> Sample:
+        """Make a sample of a record and its resized media; the record's own ``media`` are not looked at.
 
         Args:
             record: A checked record.
@@ -93,9 +122,6 @@ class Processor:
         Raises:
             ValueError: If placeholders and media differ in number, or the sample is too long for the model.
         """
-        num_images = sum(medium.kind == "image" for medium in media)
-        prepared = [self._prepare(medium, num_images) for medium in media]
-        infos = [info for _, info in prepared]
         turns = prompt_turns(record.turns) if for_generation else record.turns
         input_ids, labels = self._tokenize(segments(turns, self.template), record.origin)
         num_placeholders = int((input_ids == self._placeholder_id).sum())
@@ -104,32 +130,23 @@ class Processor:
                 f"{record.origin}: got {num_placeholders} placeholders for {len(media)} media, expected as many; write "
                 f"{PLACEHOLDER} once per medium in the user turns and {self.inputs.image_token!r} nowhere in the text"
             )
-        counts = [self.inputs.num_visual_tokens(info) for info in infos]
+        counts = [self.inputs.num_visual_tokens(medium.info) for medium in media]
         self._check_length(len(input_ids) - len(media), counts, record.origin)
         input_ids, labels = expand_placeholders(input_ids, labels, counts, self._placeholder_id)
         size = self.inputs.image_size
+        no_frames = torch.empty(0, 3, size, size, dtype=torch.uint8)
         return Sample(
             input_ids=input_ids,
             labels=labels,
-            frames=torch.cat([torch.empty(0, 3, size, size, dtype=torch.uint8), *(frames for frames, _ in prepared)]),
-            media=infos,
+            frames=torch.cat([no_frames, *(medium.frames for medium in media)]),
+            media=[medium.info for medium in media],
             prompt=" ".join(record.questions),
             id=record.id,
             category=record.category,
             answer=record.turns[-1].text if record.turns[-1].role == "assistant" else "",
         )
 
-    def _read(self, ref: MediumRef) -> DecodedMedium:
-        path = Path(ref.path).resolve()
-        stat = path.stat()
-        key = f"{path}|{stat.st_mtime_ns}|{stat.st_size}"
-        if ref.kind == "image":
-            return DecodedMedium("image", read_image(path)[None], key)
-        clip = read_video(path, self.num_frames, start=ref.start, end=ref.end)
-        return DecodedMedium("video", clip.frames, f"{key}|{ref.start}-{ref.end}")
-
-    def _prepare(self, medium: DecodedMedium, num_images: int) -> tuple[UInt8[Tensor, "f 3 S S"], MediumInfo]:
-        """Resize to what the vision tower sees: frames and one of several images squashed, an only image tiled."""
+    def _resize(self, medium: DecodedMedium, num_images: int) -> PreparedMedium:
         size, pinpoints = self.inputs.image_size, self.inputs.image_grid_pinpoints
         kind: MediaKind = "video" if medium.kind == "video" else "image" if num_images == 1 else "multi_image"
         tiled = kind == "image" and len(pinpoints) > 0
@@ -137,7 +154,7 @@ class Processor:
         height, width = medium.frames.shape[-2:]
         made = f"{kind}|{len(frames)}|{size}" + (f"|{pinpoints}" if tiled else "")
         key = f"{medium.key}|{made}" if medium.key else ""
-        return frames, MediumInfo(sample=0, kind=kind, num_frames=len(frames), image_size=(height, width), key=key)
+        return PreparedMedium(frames, MediumInfo(0, kind, len(frames), (height, width), key))
 
     def _tokenize(self, pieces: list[Segment], origin: str) -> tuple[Int64[Tensor, " l"], Int64[Tensor, " l"]]:
         """Tokenise the whole text once; a token trains when its first character lies in a piece that trains.
@@ -166,6 +183,12 @@ class Processor:
                 f"at most max_length={self.inputs.max_length}; sample fewer frames, pool with a larger kernel or "
                 "shorten the text"
             )
+
+
+def _file_key(path: Path) -> str:
+    """What changes when a file's pixels may have changed."""
+    stat = path.stat()
+    return f"{path}|{stat.st_mtime_ns}|{stat.st_size}"
 
 
 def _single_id(inputs: InputSpec, text: str, change: str) -> int:

@@ -108,7 +108,8 @@ def read_video(path: str | Path, num_frames: int, *, start: float | None = None,
     """Read the frames on screen at the middles of ``num_frames`` equal segments of a clip.
 
     Always gives ``num_frames`` frames: those of a short video repeat, and where sound outlasts the picture the last
-    frame holds, as it does on screen. Damage on the way to a wanted frame raises; nothing is put in its place.
+    frame holds, as it does on screen. Damage the decoder notices on the way to a wanted
+    frame raises; nothing is put in its place. Most codecs have no checksums, so some damage goes unnoticed.
 
     Args:
         path: Any container and codec FFmpeg reads.
@@ -159,7 +160,7 @@ def _open(path: str | Path) -> Iterator[_Source]:
                 f"{path}: no video stream FFmpeg can decode; drop the record or point it at a file with a picture"
             )
         stream = moving[0]
-        # FFmpeg paints over damage unless told to explode. Its threads lose errors, and data workers fill the cores.
+        # Report what the decoder notices rather than conceal it; one thread, as data workers fill the cores.
         stream.codec_context.options = {"err_detect": "explode"}
         stream.codec_context.thread_count = 1
         yield _Source(path, container, stream, moving[0].time_base, stream.start_time or 0)

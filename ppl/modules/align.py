@@ -95,7 +95,7 @@ class AlignModule(LightningModule):
 
     def on_train_end(self) -> None:
         """Write ``alignment.safetensors`` to the run's folder."""
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+        if self.trainer.is_global_zero:
             save_alignment(Path(self.trainer.default_root_dir) / "alignment.safetensors", self.backbone, self.aligner)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -1,6 +1,7 @@
 """Vision-prompt alignment: how relevant is each patch of each frame to a prompt.
 
-Axes: b prompts | p prompt tokens | t h w frames, rows, columns of patches | c vision channels | e joint embedding.
+Axes: b prompts | *b none, or media of equal shape | p prompt tokens | t h w frames, rows, columns of patches
+| c vision channels | e joint embedding.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 import open_clip
 from jaxtyping import Float, Int64
+from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ppl.functional.relevance import prompt_relevance
@@ -53,15 +55,18 @@ class CLIPAligner(nn.Module):
         clip = _create_clip(architecture, pretrained, load_weights)
         self._architecture = architecture
         self._quick_gelu = _uses_quick_gelu(architecture, pretrained)
-        if not isinstance(clip.visual, open_clip.transformer.VisionTransformer) or clip.visual.proj is None:
-            msg = f"got architecture={architecture!r} without a projected ViT; expected a ViT such as ViT-L-14-336"
+        tokenizer = open_clip.get_tokenizer(architecture)
+        is_vit = isinstance(clip.visual, VisionTransformer) and clip.visual.proj is not None
+        if not is_vit or not isinstance(tokenizer, open_clip.SimpleTokenizer):
+            msg = (
+                f"got architecture={architecture!r}, expected OpenAI CLIP's kind (a ViT, byte-pair text): ViT-L-14-336"
+            )
             raise ValueError(msg)
-        self.text_tower = TextTower(
-            clip.text, open_clip.get_tokenizer(architecture), stretch=stretch, truncate=truncate
-        )
+        self.text_tower = TextTower(clip.text, tokenizer, stretch=stretch, truncate=truncate)
         self.post_layernorm: nn.Module = clip.visual.ln_post
-        self.visual_projection = nn.Linear(*clip.visual.proj.shape, bias=False)
-        self.visual_projection.weight = nn.Parameter(clip.visual.proj.detach().T.contiguous())
+        projection = clip.visual.proj.detach()
+        self.visual_projection = nn.Linear(*projection.shape, bias=False)
+        self.visual_projection.weight = nn.Parameter(projection.T.contiguous())
         self.logit_scale = nn.Parameter(clip.logit_scale.detach().clone(), requires_grad=False)
 
     def files(self) -> dict[str, str]:
@@ -86,7 +91,7 @@ class CLIPAligner(nn.Module):
         """Project the vision tower's patches to the joint space, without normalising them."""
         return self.visual_projection(self.post_layernorm(grid))
 
-    def relevance(self, grid: Float[Tensor, "t h w c"], prompt: Float[Tensor, " e"]) -> Float[Tensor, "t h w"]:
+    def relevance(self, grid: Float[Tensor, "*b t h w c"], prompt: Float[Tensor, "*b e"]) -> Float[Tensor, "*b t h w"]:
         """Cosine of every patch with one embedded prompt, times the checkpoint's logit scale."""
         return prompt_relevance(self.embed_patches(grid), prompt, self.logit_scale.exp())
 

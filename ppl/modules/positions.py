@@ -1,6 +1,6 @@
 """Tell pooled tokens where they came from: position features added to patches before pooling.
 
-Axes: t h w frames, rows, columns | c channels.
+Axes: *b none, or media of equal shape | t h w frames, rows, columns | c channels.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class GridPositions(nn.Module):
         self.max_half_waves = max_half_waves
         self.seed = seed
 
-    def forward(self, grid: Float[Tensor, "t h w c"]) -> Float[Tensor, "t h w c"]:
+    def forward(self, grid: Float[Tensor, "*b t h w c"]) -> Float[Tensor, "*b t h w c"]:
         """Return the grid with positions added."""
         channels = grid.shape[-1]
         generator = torch.Generator().manual_seed(self.seed)
         projection = torch.randn(self.features, channels, generator=generator) * (2 / self.features) ** 0.5
-        size = (grid.shape[0], grid.shape[1], grid.shape[2])
+        size = (grid.shape[-4], grid.shape[-3], grid.shape[-2])
         waves = grid_positions(size, self.features, max_half_waves=self.max_half_waves, device=grid.device)
         encoding = waves @ projection.to(grid.device)
-        magnitude = grid.detach().float().square().mean().sqrt()
+        magnitude = grid.detach().float().square().mean(dim=(-4, -3, -2, -1), keepdim=True).sqrt()
         return grid + (self.scale * magnitude * encoding).to(grid.dtype)

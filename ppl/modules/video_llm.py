@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from transformers.generation.streamers import BaseStreamer
 
-from ppl.batches import Batch, InputSpec, MediumInfo
+from ppl.batches import Batch, InputSpec, MediaKind, MediumInfo
 from ppl.functional.splicing import splice_visual_tokens
 from ppl.functional.windows import Size3
 from ppl.modules.aligner import CLIPAligner
@@ -91,7 +91,7 @@ class VideoLLM(nn.Module):
         """Run the vision tower once over the frames of all media that are not cached; one grid a medium."""
         tower_trains = any(p.requires_grad for p in self.backbone.vision_tower.parameters())
         if tower_trains and self.cache is not None:
-            msg = "got a feature cache with a vision tower that trains, expected a frozen one: set cache_gib: 0, or freeze it"
+            msg = "got a feature cache with a vision tower that trains, expected a frozen one: set cache_gib: 0"
             raise ValueError(msg)
         frames = pixel_values.split([m.num_frames for m in media])
         grids = [self.cache.get(m.key) if self.cache is not None else None for m in media]
@@ -106,24 +106,42 @@ class VideoLLM(nn.Module):
         tower = next(self.backbone.vision_tower.parameters())
         return [grid.to(tower.device, tower.dtype) for grid in grids if grid is not None]
 
-    def relevance(self, grid: Float[Tensor, "t h w c"], prompt: Float[Tensor, " e"]) -> Float[Tensor, "t h w"]:
-        """Score one medium's patches against an embedded prompt."""
+    def relevance(self, grid: Float[Tensor, "*b t h w c"], prompt: Float[Tensor, "*b e"]) -> Float[Tensor, "*b t h w"]:
+        """Score patches against embedded prompts, one medium or a stack of equal shapes."""
         if self.aligner is None:
             msg = "got a model without an aligner, expected one to score patches: set model.aligner"
             raise ValueError(msg)
         return self.aligner.relevance(grid, prompt)
 
-    def visual_tokens(
-        self, grid: Float[Tensor, "t h w c"], medium: MediumInfo, prompt: Float[Tensor, " e"] | None
-    ) -> Float[Tensor, "n d"]:
-        """Pool, project and lay out one medium's grid."""
+    def pool_and_project(
+        self, grid: Float[Tensor, "*b t h w c"], prompt: Float[Tensor, "*b e"] | None, kind: MediaKind
+    ) -> Float[Tensor, "*b n d"]:
+        """Pool the patches of one medium, or of a stack of equal shapes, and project them."""
         relevance = self.relevance(grid, prompt) if self.pooler.uses_relevance and prompt is not None else None
         values = self.positions(grid) if self.positions is not None else grid
         if self.pool_site == "post_projector":
-            tokens = self.pooler(self.backbone.project(values), relevance, medium.kind)
-        else:
-            tokens = self.backbone.project(self.pooler(values, relevance, medium.kind))
-        return self.backbone.layout(tokens, self.pooler.output_grid(self._grid_size(medium), medium.kind), medium)
+            return self.pooler(self.backbone.project(values), relevance, kind)
+        return self.backbone.project(self.pooler(values, relevance, kind))
+
+    def visual_tokens(
+        self, grids: list[Float[Tensor, "_t _h _w c"]], media: list[MediumInfo], prompts: Float[Tensor, "b e"] | None
+    ) -> Float[Tensor, "n d"]:
+        """Turn grids into the language model's tokens, medium after medium; equal shapes are computed together.
+
+        Args:
+            grids: What `encode` returned for ``media``.
+            media: Their description.
+            prompts: Embedded prompts of the batch's rows; None for poolers without relevance.
+        """
+        groups: dict[tuple[MediaKind, torch.Size], list[int]] = {}
+        for i, (grid, medium) in enumerate(zip(grids, media, strict=True)):
+            groups.setdefault((medium.kind, grid.shape), []).append(i)
+        tokens: dict[int, Tensor] = {}
+        for (kind, _), members in groups.items():
+            rows = None if prompts is None else prompts[[media[i].sample for i in members]]
+            pooled = self.pool_and_project(torch.stack([grids[i] for i in members]), rows, kind)
+            tokens |= dict(zip(members, pooled, strict=True))
+        return torch.cat([self._lay_out(tokens[i], medium) for i, medium in enumerate(media)])
 
     def embed_prompts(self, prompt_ids: Int64[Tensor, "b p"] | None) -> Float[Tensor, "b e"] | None:
         """Embed the prompts if the pooler reads relevance; otherwise None."""
@@ -136,13 +154,9 @@ class VideoLLM(nn.Module):
         embeds = self.backbone.embed(batch["input_ids"])
         if not batch["media"]:
             return embeds
-        prompts = self.embed_prompts(batch["prompt_ids"])
         grids = self.encode(batch["pixel_values"], batch["media"])
-        tokens = [
-            self.visual_tokens(grid, medium, prompts[medium.sample] if prompts is not None else None)
-            for grid, medium in zip(grids, batch["media"], strict=True)
-        ]
-        return splice_visual_tokens(embeds, batch["input_ids"], torch.cat(tokens), self.backbone.image_token_id)
+        tokens = self.visual_tokens(grids, batch["media"], self.embed_prompts(batch["prompt_ids"]))
+        return splice_visual_tokens(embeds, batch["input_ids"], tokens, self.backbone.image_token_id)
 
     def forward(self, batch: Batch) -> Float[Tensor, "b l v"]:
         """Logits of every position of a batch."""
@@ -168,6 +182,9 @@ class VideoLLM(nn.Module):
             eos_token_id=tokenizer.eos_token_id,
             streamer=streamer,
         )
+
+    def _lay_out(self, tokens: Float[Tensor, "n d"], medium: MediumInfo) -> Float[Tensor, "m d"]:
+        return self.backbone.layout(tokens, self.pooler.output_grid(self._grid_size(medium), medium.kind), medium)
 
     def _grid_size(self, medium: MediumInfo) -> Size3:
         return medium.num_frames, *self.backbone.grid_size

@@ -100,8 +100,8 @@ class ChatSession:
         sample = self.processor.assemble(record, [self.prepared], for_generation=True)
         ids = sample.input_ids[None].to(self._device)
         with torch.no_grad():
-            prompt = self._embed_question(question) if self.model.pooler.uses_relevance else None
-            tokens = self.model.visual_tokens(self.grid, self.prepared.info, prompt)
+            prompt = self._embed_question(question)[None] if self.model.pooler.uses_relevance else None
+            tokens = self.model.visual_tokens([self.grid], [self.prepared.info], prompt)
             return splice_visual_tokens(self.model.backbone.embed(ids), ids, tokens, self.model.backbone.image_token_id)
 
     def _embed_question(self, question: str) -> Float[Tensor, " e"]:

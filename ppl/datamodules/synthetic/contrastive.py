@@ -154,7 +154,9 @@ class SyntheticContrastiveDataModule(LightningDataModule):
         if self.trainer is None:
             msg = "got no trainer, expected to be run by one: the batches depend on the model's input_spec"
             raise RuntimeError(msg)
-        return self.trainer.lightning_module.input_spec
+        inputs = self.trainer.lightning_module.input_spec
+        assert isinstance(inputs, InputSpec)
+        return inputs
 
     def _loader(self, data: FrameQuestions) -> DataLoader[ContrastiveBatch]:
         return DataLoader(data, batch_size=None, num_workers=self.num_workers)

@@ -14,9 +14,9 @@ class AveragePooler(WindowPooler):
     """Average each window's tokens."""
 
     def forward(
-        self, grid: Float[Tensor, "t h w c"], relevance: Float[Tensor, "t h w"] | None, kind: MediaKind
-    ) -> Float[Tensor, "n c"]:
+        self, grid: Float[Tensor, "*b t h w c"], relevance: Float[Tensor, "*b t h w"] | None, kind: MediaKind
+    ) -> Float[Tensor, "*b n c"]:
         """Pool one medium; ``relevance`` is not read."""
         del relevance
         kernel_size, stride = self.window(kind)
-        return average_pool3d(grid, kernel_size=kernel_size, stride=stride).flatten(0, 2)
+        return average_pool3d(grid, kernel_size=kernel_size, stride=stride).flatten(-4, -2)

@@ -1,6 +1,6 @@
 """What every pooler is: a function of a patch grid and its relevance, with a token count known beforehand.
 
-Axes: t h w frames, rows, columns | c channels | n tokens that are left.
+Axes: *b none, or media of equal shape | t h w frames, rows, columns | c channels | n tokens that are left.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Pooler(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, grid: Float[Tensor, "t h w c"], relevance: Float[Tensor, "t h w"] | None, kind: MediaKind
-    ) -> Float[Tensor, "n c"]:
-        """Pool one medium; tokens come frame by frame, row by row."""
+        self, grid: Float[Tensor, "*b t h w c"], relevance: Float[Tensor, "*b t h w"] | None, kind: MediaKind
+    ) -> Float[Tensor, "*b n c"]:
+        """Pool one medium, or a stack of equal shapes; tokens come frame by frame, row by row."""
 
     @abstractmethod
     def output_grid(self, size: Size3, kind: MediaKind) -> Size3 | None:

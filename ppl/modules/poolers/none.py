@@ -16,11 +16,11 @@ class NoPooler(Pooler):
     """Keep every token."""
 
     def forward(
-        self, grid: Float[Tensor, "t h w c"], relevance: Float[Tensor, "t h w"] | None, kind: MediaKind
-    ) -> Float[Tensor, "n c"]:
+        self, grid: Float[Tensor, "*b t h w c"], relevance: Float[Tensor, "*b t h w"] | None, kind: MediaKind
+    ) -> Float[Tensor, "*b n c"]:
         """Flatten the grid; neither ``relevance`` nor ``kind`` is read."""
         del relevance, kind
-        return grid.flatten(0, 2)
+        return grid.flatten(-4, -2)
 
     def output_grid(self, size: Size3, kind: MediaKind) -> Size3:
         """The grid itself."""

@@ -41,8 +41,8 @@ class WeightedPooler(WindowPooler):
         self.temperature = temperature
 
     def forward(
-        self, grid: Float[Tensor, "t h w c"], relevance: Float[Tensor, "t h w"] | None, kind: MediaKind
-    ) -> Float[Tensor, "n c"]:
+        self, grid: Float[Tensor, "*b t h w c"], relevance: Float[Tensor, "*b t h w"] | None, kind: MediaKind
+    ) -> Float[Tensor, "*b n c"]:
         """Pool one medium by its relevance."""
         if relevance is None:
             msg = "got no relevance, expected one score per patch; give the model an aligner, or use the average pooler"
@@ -56,4 +56,4 @@ class WeightedPooler(WindowPooler):
             normalization=self.normalization,
             temperature=self.temperature,
         )
-        return pooled.flatten(0, 2)
+        return pooled.flatten(-4, -2)
