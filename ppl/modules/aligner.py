@@ -56,17 +56,16 @@ class CLIPAligner(nn.Module):
         self._architecture = architecture
         self._quick_gelu = _uses_quick_gelu(architecture, pretrained)
         tokenizer = open_clip.get_tokenizer(architecture)
-        is_vit = isinstance(clip.visual, VisionTransformer) and clip.visual.proj is not None
-        if not is_vit or not isinstance(tokenizer, open_clip.SimpleTokenizer):
+        projection = clip.visual.proj if isinstance(clip.visual, VisionTransformer) else None
+        if projection is None or not isinstance(tokenizer, open_clip.SimpleTokenizer):
             msg = (
                 f"got architecture={architecture!r}, expected OpenAI CLIP's kind (a ViT, byte-pair text): ViT-L-14-336"
             )
             raise ValueError(msg)
         self.text_tower = TextTower(clip.text, tokenizer, stretch=stretch, truncate=truncate)
         self.post_layernorm: nn.Module = clip.visual.ln_post
-        projection = clip.visual.proj.detach()
         self.visual_projection = nn.Linear(*projection.shape, bias=False)
-        self.visual_projection.weight = nn.Parameter(projection.T.contiguous())
+        self.visual_projection.weight = nn.Parameter(projection.detach().T.contiguous())
         self.logit_scale = nn.Parameter(clip.logit_scale.detach().clone(), requires_grad=False)
 
     def files(self) -> dict[str, str]:

@@ -11,13 +11,14 @@ from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from ppl.batches import ContrastiveBatch, InputSpec
 from ppl.datamodules.synthetic.world import Scene, Thing, object_mask, random_scene, render
 
-NamedBy = Literal["shape", "colour", "both"]
+NamedBy = Literal["shape", "colour", "both", "background"]
 _HELD_OUT_SEED = 3_000_017
 _NUM_FRAMES = 8
 
@@ -26,9 +27,10 @@ _NUM_FRAMES = 8
 class NamingMix:
     """How questions name their object, as relative weights."""
 
-    shape: float = 0.65
+    shape: float = 0.60
     colour: float = 0.10
-    both: float = 0.25
+    both: float = 0.22
+    background: float = 0.08
 
 
 class FrameQuestions(Dataset[ContrastiveBatch]):
@@ -58,25 +60,16 @@ class FrameQuestions(Dataset[ContrastiveBatch]):
         if not 0 <= index < self.num_batches:
             raise IndexError(index)
         rng = np.random.default_rng((self.seed, index))
-        frames, visible, regions, texts, named, kinds = [], [], [], [], [], []
-        for _ in range(self.batch_size):
-            scene, time = self._frame(rng)
-            shown = [i for i, thing in enumerate(scene.objects) if thing.visible(time)]
-            asked = int(rng.choice(shown))
-            kind, text, target = name_object(scene.objects[asked], self.mix, rng)
-            frames.append(render(scene)[time])
-            visible.append([scene.objects[i] for i in shown])
-            regions.append(object_mask(scene, asked, self.grid)[time])
-            texts.append(text)
-            named.append(target)
-            kinds.append(kind)
-        positives = [[any(_matches(thing, target) for thing in things) for target in named] for things in visible]
+        frames = [self._frame(rng) for _ in range(self.batch_size)]
+        queries = [draw_query(scene, time, self.mix, rng) for scene, time in frames]
+        positives = [[query.is_true_of(scene, time) for query in queries] for scene, time in frames]
+        regions = [q.region(scene, time, self.grid) for q, (scene, time) in zip(queries, frames, strict=True)]
         return ContrastiveBatch(
-            pixel_values=torch.from_numpy(np.stack(frames)),
-            prompt_ids=self.tokenize(texts),
+            pixel_values=torch.from_numpy(np.stack([render(scene)[time] for scene, time in frames])),
+            prompt_ids=self.tokenize([query.text for query in queries]),
             positives=torch.tensor(positives),
             regions=torch.from_numpy(np.stack(regions)),
-            categories=kinds,
+            categories=[query.kind for query in queries],
         )
 
     def _frame(self, rng: np.random.Generator) -> tuple[Scene, int]:
@@ -89,25 +82,51 @@ class FrameQuestions(Dataset[ContrastiveBatch]):
                 return scene, time
 
 
-def name_object(
-    thing: Thing, mix: NamingMix, rng: np.random.Generator
-) -> tuple[NamedBy, str, tuple[str | None, str | None]]:
-    """Word a question that names an object by shape, colour or both, and the (shape, colour) it is true of."""
+@dataclass(frozen=True)
+class Query:
+    """A question and what it names: an object by shape, colour or both, or the background (perhaps by colour)."""
+
+    kind: NamedBy
+    text: str
+    shape: str | None = None
+    colour: str | None = None
+
+    def names(self, thing: Thing) -> bool:
+        """Whether an object is the one asked about."""
+        return self.kind != "background" and self.shape in (None, thing.shape) and self.colour in (None, thing.colour)
+
+    def is_true_of(self, scene: Scene, time: int) -> bool:
+        """Whether a frame shows what the question names."""
+        if self.kind == "background":
+            return self.colour in (None, scene.background)
+        return any(thing.visible(time) and self.names(thing) for thing in scene.objects)
+
+    def region(self, scene: Scene, time: int, grid: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
+        """Patches of a frame that show it."""
+        asked = [i for i, thing in enumerate(scene.objects) if self.kind == "background" or self.names(thing)]
+        touched = np.zeros(grid, dtype=bool)
+        for i in asked:
+            touched |= object_mask(scene, i, grid)[time]
+        return ~touched if self.kind == "background" else touched
+
+
+def draw_query(scene: Scene, time: int, mix: NamingMix, rng: np.random.Generator) -> Query:
+    """Ask about one visible object of a frame, or about its background."""
+    kinds: list[NamedBy] = ["shape", "colour", "both", "background"]
     weights = asdict(mix)
-    kinds: list[NamedBy] = ["shape", "colour", "both"]
     shares = np.array([weights[kind] for kind in kinds])
-    kind = kinds[rng.choice(3, p=shares / shares.sum())]
+    kind = kinds[rng.choice(len(kinds), p=shares / shares.sum())]
+    thing = rng.choice([thing for thing in scene.objects if thing.visible(time)])  # pyright: ignore[reportArgumentType]
     if kind == "shape":
-        return kind, f"what colour is the {thing.shape} ?", (thing.shape, None)
+        return Query(kind, f"what colour is the {thing.shape} ?", shape=thing.shape)
     if kind == "colour":
-        return kind, f"what shape is the {thing.colour} object ?", (None, thing.colour)
+        return Query(kind, f"what shape is the {thing.colour} object ?", colour=thing.colour)
+    if kind == "background" and rng.random() < 0.5:
+        return Query(kind, f"is there a {scene.background} background ?", colour=scene.background)
+    if kind == "background":
+        return Query(kind, "what colour is the background ?")
     wordings = ("which way does the {} move ?", "when does the {} appear ?", "is there a {} ?")
-    return kind, wordings[rng.integers(len(wordings))].format(thing.name), (thing.shape, thing.colour)
-
-
-def _matches(thing: Thing, target: tuple[str | None, str | None]) -> bool:
-    shape, colour = target
-    return shape in (None, thing.shape) and colour in (None, thing.colour)
+    return Query(kind, wordings[rng.integers(len(wordings))].format(thing.name), thing.shape, thing.colour)
 
 
 class SyntheticContrastiveDataModule(LightningDataModule):
@@ -146,7 +165,7 @@ class SyntheticContrastiveDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[ContrastiveBatch]:
         """Frames of unseen videos with up to six objects."""
-        even = NamingMix(1, 1, 1)
+        even = NamingMix(1, 1, 1, 1)
         size = self.num_held_out_batches
         return self._loader(FrameQuestions(self._inputs(), _HELD_OUT_SEED, size, self.batch_size, even, held_out=True))
 

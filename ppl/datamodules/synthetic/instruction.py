@@ -23,13 +23,13 @@ _HELD_OUT_SEEDS = {"val": 1_000_003, "test": 2_000_003, "predict": 2_000_003}
 class QuestionMix:
     """How often each question type is asked, as relative weights; 0 leaves it out."""
 
-    colour: float = 0.25
-    shape: float = 0.25
-    motion: float = 0.2
-    when: float = 0.1
-    order: float = 0.05
-    exist: float = 0.1
-    background: float = 0.05
+    colour: float = 0.18
+    shape: float = 0.18
+    motion: float = 0.30
+    when: float = 0.10
+    order: float = 0.08
+    exist: float = 0.08
+    background: float = 0.08
 
 
 class SyntheticExample(NamedTuple):
@@ -105,7 +105,7 @@ class SyntheticInstructionDataModule(ConversationDataModule):
     def __init__(
         self,
         num_videos: int = 2500,
-        num_questions: int = 25_600,
+        num_questions: int = 32_000,
         num_held_out_videos: int = 400,
         num_held_out_questions: int = 2_100,
         num_frames: int = 8,
