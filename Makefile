@@ -12,7 +12,7 @@ help:  ## this list
 setup: .venv/.installed  ## install ppl and its development tools into .venv
 
 demo: .venv/.installed  ## the whole path on made-up videos: train, compare, answer, draw
-	@$(BIN)/python benchmarks/demo.py
+	@$(BIN)/python -m benchmarks.demo
 
 test: .venv/.installed  ## the default tests
 	@$(BIN)/python -m pytest
@@ -28,7 +28,7 @@ lint: .venv/.installed  ## format, lint, types, import contracts, spelling
 	$(BIN)/codespell
 
 bench: .venv/.installed  ## measure the embedded world over several seeds
-	@$(BIN)/python benchmarks/embedded.py
+	@$(BIN)/python -m benchmarks.embedded
 
 .venv/.installed: pyproject.toml constraints.txt
 	@bash .ci/setup $(PYTHON)

@@ -44,7 +44,10 @@ def load(path: str | Path) -> SFTModule:
 
 def _build(checkpoint: dict[str, Any], folder: Path) -> SFTModule:
     for name, text in checkpoint["ppl"]["files"].items():
-        file = folder / name
+        file = (folder / name).resolve()
+        if not file.is_relative_to(folder.resolve()):
+            msg = f"the checkpoint holds a file named {name!r}, expected names inside its own folder; do not trust it"
+            raise ValueError(msg)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     recipe = deepcopy(checkpoint["hyper_parameters"])

@@ -64,7 +64,7 @@ def _add_media_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("media", metavar="VIDEO", help="a video or image file, anything FFmpeg or Pillow reads")
     parser.add_argument(
         "--checkpoint",
-        default="runs/demo/weighted.ckpt",
+        default="runs/demo/weighted/checkpoints/last.ckpt",
         help="a checkpoint of `ppl fit` (default: %(default)s, which `make demo` writes)",
     )
     parser.add_argument("--num-frames", type=int, help="frames to sample (default: as in training)")

@@ -9,6 +9,7 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import LightningCLI
 
+from ppl.callbacks.metrics_writer import MetricsWriter
 from ppl.callbacks.prediction_writer import PredictionWriter
 from ppl.callbacks.training_summary import TrainingSummary
 
@@ -19,7 +20,7 @@ def run_training_cli(args: Sequence[str] | None = None) -> LightningCLI:
     ``omegaconf+`` resolves ``${...}`` after the command line; the mode must be set on every subparser, or values given
     there would be silently ignored.
 
-    Every run gets a progress bar, a table of what trains, and JSON lines of what it predicts.
+    Every run gets a progress bar, a table of what trains, and JSON lines of what it measures and predicts.
     """
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     mode = {"parser_mode": "omegaconf+"}
@@ -32,7 +33,7 @@ def run_training_cli(args: Sequence[str] | None = None) -> LightningCLI:
         seed_everything_default=0,
         auto_configure_optimizers=False,
         trainer_defaults={
-            "callbacks": [RichProgressBar(leave=True), TrainingSummary(), PredictionWriter()],
+            "callbacks": [RichProgressBar(leave=True), TrainingSummary(), MetricsWriter(), PredictionWriter()],
             "enable_model_summary": False,
             "log_every_n_steps": 10,
         },

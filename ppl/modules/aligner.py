@@ -53,8 +53,8 @@ class CLIPAligner(nn.Module):
             )
             raise ValueError(msg)
         clip = _create_clip(architecture, pretrained, load_weights)
-        self._architecture = architecture
-        self._quick_gelu = _uses_quick_gelu(architecture, pretrained)
+        quick_gelu = {"quick_gelu": True} if _uses_quick_gelu(architecture, pretrained) else {}
+        self._clip_config = _config(architecture) | quick_gelu  # kept: a local-dir may be gone by the time of `files`
         tokenizer = open_clip.get_tokenizer(architecture)
         projection = clip.visual.proj if isinstance(clip.visual, VisionTransformer) else None
         if projection is None or not isinstance(tokenizer, open_clip.SimpleTokenizer):
@@ -70,8 +70,7 @@ class CLIPAligner(nn.Module):
 
     def files(self) -> dict[str, str]:
         """An ``open_clip`` folder's config, as name -> text; with it ``local-dir:`` rebuilds the aligner."""
-        config = _config(self._architecture) | ({"quick_gelu": True} if self._quick_gelu else {})
-        return {"open_clip_config.json": json.dumps({"model_cfg": config, "preprocess_cfg": {}}, indent=2)}
+        return {"open_clip_config.json": json.dumps({"model_cfg": self._clip_config, "preprocess_cfg": {}}, indent=2)}
 
     def parts(self) -> Iterator[tuple[str, list[nn.Parameter]]]:
         """Name every trainable parameter's part exactly once; the logit scale stays as it was trained."""

@@ -116,7 +116,8 @@ def draw_query(scene: Scene, time: int, mix: NamingMix, rng: np.random.Generator
     weights = asdict(mix)
     shares = np.array([weights[kind] for kind in kinds])
     kind = kinds[rng.choice(len(kinds), p=shares / shares.sum())]
-    thing = rng.choice([thing for thing in scene.objects if thing.visible(time)])  # pyright: ignore[reportArgumentType]
+    visible = [thing for thing in scene.objects if thing.visible(time)]
+    thing = visible[rng.integers(len(visible))]
     if kind == "shape":
         return Query(kind, f"what colour is the {thing.shape} ?", shape=thing.shape)
     if kind == "colour":
@@ -143,7 +144,7 @@ class SyntheticContrastiveDataModule(LightningDataModule):
 
     def __init__(
         self,
-        num_batches: int = 450,
+        num_batches: int = 300,
         num_held_out_batches: int = 6,
         batch_size: int = 96,
         mix: NamingMix = NamingMix(),

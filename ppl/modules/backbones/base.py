@@ -52,16 +52,12 @@ class Backbone(nn.Module):
 
     hf: Any
     """Typed loosely: transformers' classes share these attributes, but no interface that declares them."""
-    image_mean: Tensor
-    image_std: Tensor
 
     def __init__(self, hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec: BackboneSpec) -> None:
         super().__init__()
         self.hf = hf
         self.tokenizer = tokenizer
         self.spec = spec
-        self.register_buffer("image_mean", 255 * torch.tensor(spec.image_mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("image_std", 255 * torch.tensor(spec.image_std).view(3, 1, 1), persistent=False)
 
     @property
     def vision_tower(self) -> nn.Module:
@@ -103,7 +99,8 @@ class Backbone(nn.Module):
         """Name every parameter's part exactly once: vision tower, projector, language model."""
         yield "vision_tower", list(self.vision_tower.parameters())
         yield "projector", [*self.projector.parameters(), self.hf.model.image_newline]
-        yield "language_model", [*self.language_model.parameters(), *self.hf.lm_head.parameters()]
+        tied_once = dict.fromkeys([*self.language_model.parameters(), *self.hf.lm_head.parameters()])
+        yield "language_model", list(tied_once)
 
     def files(self) -> dict[str, str]:
         """Config and tokenizer files in the hub's layout, as name -> text."""
@@ -115,7 +112,11 @@ class Backbone(nn.Module):
     def encode_frames(self, pixels: UInt8[Tensor, "t 3 H W"]) -> Float[Tensor, "t h w c"]:
         """Run the vision tower over frames and take the patches of the configured layer, class token removed."""
         dtype = next(self.vision_tower.parameters()).dtype
-        normal = (pixels.to(self.image_mean.dtype) - self.image_mean) / self.image_std
+        mean, std = (  # fp32 whatever the module's and the default dtype: in bf16 the mean is off by up to 1/4 grey level
+            255 * torch.tensor(values, dtype=torch.float32, device=pixels.device).view(3, 1, 1)
+            for values in (self.spec.image_mean, self.spec.image_std)
+        )
+        normal = (pixels - mean) / std
         layer = self.hf.config.vision_feature_layer
         output = self.vision_tower(normal.to(dtype), output_hidden_states=True, return_dict=True)
         layers = [layer] if isinstance(layer, int) else layer

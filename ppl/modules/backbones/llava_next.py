@@ -52,7 +52,12 @@ def _load_strictly(source: str, dtype: torch.dtype) -> LlavaNextForConditionalGe
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        loaded: Any = LlavaNextForConditionalGeneration.from_pretrained(source, dtype=dtype, output_loading_info=True)
+        loaded: Any = LlavaNextForConditionalGeneration.from_pretrained(
+            source,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # otherwise it raises before saying which; they are an error below
+        )
     finally:
         logging.set_verbosity(verbosity)
     hf, report = loaded
