@@ -22,7 +22,7 @@ POINTING_GATE = {"shape": 0.5, "colour": 0.5, "both": 0.75}
 RETRY_OFFSET = 1000
 
 
-class StageFailed(RuntimeError):
+class StageError(RuntimeError):
     """A stage exited with an error; the message ends with what it printed."""
 
 
@@ -80,7 +80,7 @@ def ppl(*arguments: str, threads: int, log: Path) -> float:
     if code:
         tail = "\n".join(log.read_text().splitlines()[-15:])
         msg = f"`ppl {' '.join(arguments)}` exited with {code}; the end of {log}:\n{tail}"
-        raise StageFailed(msg)
+        raise StageError(msg)
     return time.perf_counter() - start
 
 
@@ -107,7 +107,7 @@ def align(folder: Path, seed: int, *, attempts: int = 3, threads: int = 2) -> Al
             return Alignment(tried, run, pointing, seconds, failed)
         failed.append({"seed": tried, **pointing})
     msg = f"no alignment of {attempts} passed the pointing gate {POINTING_GATE}; got {failed}"
-    raise StageFailed(msg)
+    raise StageError(msg)
 
 
 def tune(cell: Cell, alignment: Alignment, folder: Path, seed: int, *, threads: int = 1) -> Result:

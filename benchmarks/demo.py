@@ -18,6 +18,15 @@ from benchmarks.chain import AVERAGE, ROOT, WEIGHTED, Alignment, Result, align, 
 
 FOLDER = ROOT / "runs" / "demo"
 SEED = 0
+CHANCE = {
+    "colour": 1 / 8,
+    "shape": 1 / 8,
+    "motion": 1 / 4,
+    "when": 1 / 2,
+    "order": 1 / 2,
+    "exist": 1 / 2,
+    "background": 1 / 4,
+}
 console = Console()
 
 
@@ -34,30 +43,30 @@ def main() -> None:
         results = tune_all([WEIGHTED, AVERAGE], alignment, FOLDER, SEED)
         stages.update(task, description="tuned and tested on held-out videos", total=1, completed=1)
     console.print(comparison(results, alignment))
-    answer_and_draw(results[0])
+    answer_and_draw()
     console.print(f"\nthe whole path took {time.perf_counter() - start:.0f} s; its files are in runs/demo")
-    console.print(f"ask more: [bold]ppl chat runs/demo/videos/00000.mp4 --checkpoint {relative(results[0])}[/bold]")
+    console.print("ask more: [bold].venv/bin/ppl chat runs/demo/videos/00000.mp4[/bold]")
 
 
 def comparison(results: list[Result], alignment: Alignment) -> Table:
-    """The one table: method, visual tokens, accuracy per question type, seconds per stage."""
-    types = [name for name in results[0].accuracies() if name != "mean"]
-    table = Table(title="accuracy on held-out videos (in %)")
-    for column in ("method", "visual tokens", *types, "mean", "align s", "train s", "test s"):
-        table.add_column(column, justify="left" if column == "method" else "right")
+    """The one table: visual tokens, accuracy per question type and seconds per stage of each method."""
+    table = Table(title="weighted against average pooling on held-out videos", show_footer=False)
+    table.add_column("")
+    table.add_column("chance", justify="right")
     for result in results:
-        shares = result.accuracies()
-        table.add_row(
-            result.cell.name,
-            str(visual_tokens(result)),
-            *(f"{100 * shares[name]:.0f}" for name in (*types, "mean")),
-            f"{alignment.seconds:.0f}",
-            f"{result.seconds['train']:.0f}",
-            f"{result.seconds['test']:.0f}",
-        )
+        table.add_column(result.cell.name, justify="right")
+    table.add_row("visual tokens", "", *(str(visual_tokens(result)) for result in results), end_section=True)
+    for name in CHANCE:
+        shares = [f"{100 * result.accuracies()[name]:.0f} %" for result in results]
+        table.add_row(f"accuracy: {name}", f"{100 * CHANCE[name]:.0f} %", *shares, end_section=name == "background")
+    table.add_row("accuracy: mean of types", "", *(f"{100 * result.accuracies()['mean']:.0f} %" for result in results))
+    table.add_section()
+    table.add_row("seconds: align (shared)", "", *(f"{alignment.seconds:.0f}" for _ in results))
+    for stage in ("train", "test"):
+        table.add_row(f"seconds: {stage}", "", *(f"{result.seconds[stage]:.0f}" for result in results))
     point = ", ".join(f"{kind} {100 * share:.0f}" for kind, share in alignment.pointing.items() if kind != "mean")
-    table.caption = f"alignment points at what is asked (% of frames, by what names it): {point}; "
-    table.caption += f"{len(alignment.failed)} retries"
+    table.caption = f"pointing after alignment (% of frames, by what names the object): {point}; retries: "
+    table.caption += f"{len(alignment.failed)}"
     return table
 
 
@@ -72,7 +81,7 @@ def visual_tokens(result: Result) -> int:
     return module.model.num_visual_tokens(MediumInfo(0, "video", frames, size, ""))
 
 
-def answer_and_draw(result: Result) -> None:
+def answer_and_draw() -> None:
     """Write H.264 files, ask about the first, and draw the heat map of that question."""
     import numpy as np
 
@@ -87,18 +96,14 @@ def answer_and_draw(result: Result) -> None:
     write_examples(FOLDER / "videos", examples)
     video, question = "runs/demo/videos/00000.mp4", examples[0].question
     console.print(f'\n$ ppl chat {video} "{question.text}"')
-    run("chat", video, question.text, "--checkpoint", relative(result))
+    run("chat", video, question.text)
     console.print(f"[dim](the right answer is {question.answer})[/dim]")
     console.print(f'\n$ ppl heatmap {video} "{question.text}" -o runs/demo/heatmap.png')
-    run("heatmap", video, question.text, "-o", "runs/demo/heatmap.png", "--checkpoint", relative(result))
+    run("heatmap", video, question.text, "-o", "runs/demo/heatmap.png")
 
 
 def run(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "ppl", *arguments], cwd=ROOT, check=True)
-
-
-def relative(result: Result) -> str:
-    return str(result.checkpoint.relative_to(ROOT))
 
 
 if __name__ == "__main__":

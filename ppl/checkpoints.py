@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,11 @@ def _build(checkpoint: dict[str, Any], folder: Path) -> SFTModule:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(SFTModule, "module")
     config = parser.parse_object({"module": {"class_path": class_path, "init_args": recipe}})
-    return parser.instantiate(config)["module"]
+    with warnings.catch_warnings():  # without Lightning's own CLI, hparams first hold live modules; mended just below
+        warnings.filterwarnings("ignore", message="Attribute .* is an instance of `nn.Module`")
+        module = parser.instantiate(config)["module"]
+    module.save_hyperparameters(checkpoint["hyper_parameters"])
+    return module
 
 
 def _load_strictly(module: SFTModule, state: dict[str, torch.Tensor], path: str | Path) -> None:

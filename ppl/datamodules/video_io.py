@@ -1,6 +1,7 @@
-"""Decoding of video frames at wanted times, at a cost that does not grow with the length of the video.
+"""Reading of video frames at wanted times.
 
-Times are seconds from the start of the video stream; FFmpeg's integer ticks ("pts") stay inside this file.
+Where the container stores when frames are shown, the cost does not grow with the length of the video; for the others,
+:mod:`ppl.datamodules.video_stream` has the rule. Times are seconds from the first frame.
 
 Axes: t frames | H W pixel rows, columns.
 """
@@ -9,10 +10,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -20,23 +19,24 @@ from typing import NamedTuple
 import av
 import numpy as np
 import torch
-from av.container import InputContainer
 from av.error import FFmpegError, InvalidDataError
-from av.packet import Packet
-from av.stream import Disposition
-from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 from jaxtyping import UInt8
 from torch import Tensor
 
 from ppl.datamodules.sampling import uniform_midpoints
+from ppl.datamodules.video_stream import (
+    DisorderError,
+    Entry,
+    TimedFrame,
+    VideoError,
+    VideoSource,
+    by_either_clock,
+    decode,
+    entry_before,
+)
 
-_FROM_THE_START_ONLY = frozenset({"mpeg"})
-"""Containers whose times are right only when read from the beginning."""
-
-
-class VideoError(ValueError):
-    """A video that cannot give the frames asked of it; the message names the file, the fault and the remedy."""
+_LENGTH_FROM_ZERO = {"asf": 0, "matroska,webm": 0, "nut": 1, "wtv": 1}
+"""Containers that count their length from time 0, not from the first frame; and the frames at the end left out."""
 
 
 class VideoInfo(NamedTuple):
@@ -65,51 +65,15 @@ class VideoClip(NamedTuple):
     """Seconds of the whole video, not of the clip."""
 
 
-@dataclass(frozen=True)
-class _Source:
-    """An open video stream and its clock."""
-
-    path: str | Path
-    container: InputContainer
-    stream: VideoStream
-    tick: Fraction
-    """Seconds of one unit of pts."""
-    origin: int
-    """The pts at which the stream starts."""
-
-    def pts(self, seconds: float) -> int:
-        """Convert to pts, forgiving the rounding of times that fall on a frame's first tick."""
-        return self.origin + math.floor(float(Fraction(seconds) / self.tick) + 1e-3)
-
-    def seconds(self, pts: int) -> float:
-        return float((pts - self.origin) * self.tick)
-
-    def shown_at(self, frame: VideoFrame) -> int:
-        """Return the pts at which a frame appears."""
-        if frame.pts is None:
-            raise VideoError(f"{self.path}: frames have no times; convert it: ffmpeg -i IN OUT.mp4")
-        return frame.pts
-
-    @property
-    def fps(self) -> float:
-        return float(self.stream.average_rate or self.stream.guessed_rate or 25)
-
-
-class _Entry(NamedTuple):
-    """A key frame decoding can start from."""
-
-    target: int
-    """Seeking to this pts leads to the key frame."""
-    pts: int
-    """When the key frame is shown."""
-
-
 def read_video(path: str | Path, num_frames: int, *, start: float | None = None, end: float | None = None) -> VideoClip:
     """Read the frames on screen at the middles of ``num_frames`` equal segments of a clip.
 
-    Always gives ``num_frames`` frames: those of a short video repeat, and where sound outlasts the picture the last
-    frame holds, as it does on screen. Damage the decoder notices on the way to a wanted
+    Always gives ``num_frames`` frames: those of a short video repeat, and where sound or subtitles outlast the picture
+    the last frame holds, as it does on screen. Damage the decoder notices on the way to a wanted
     frame raises; nothing is put in its place. Most codecs have no checksums, so some damage goes unnoticed.
+
+    Containers that do not store when frames are shown (MPEG-PS, raw streams, H.264 with B-frames in AVI or ASF) are
+    decoded from the start, twice: correct before fast. Convert long ones to mp4.
 
     Args:
         path: Any container and codec FFmpeg reads.
@@ -117,75 +81,70 @@ def read_video(path: str | Path, num_frames: int, *, start: float | None = None,
         start: First second of the clip; None for the start of the video.
         end: Second at which the clip stops; None, or later than the end of the video, for that end.
     """
-    with _open(path) as source:
-        duration = _duration(source)
+
+    def read(source: VideoSource) -> VideoClip:
+        length = _duration(source)
         first = 0.0 if start is None else start
-        last = duration if end is None else min(end, duration)
-        if not 0 <= first < duration or not first < last:
+        last = length if end is None else min(end, length)
+        if not 0 <= first < length or not first < last:
             raise VideoError(
-                f"{path}: clip [{first}, {end}) s does not fit a video of {duration:.3f} s; "
-                f"use 0 <= start < {duration:.3f} and end > start"
+                f"{path}: clip [{first}, {end}) s does not fit a video of {length:.3f} s; "
+                f"use 0 <= start < {length:.3f} and end > start"
             )
         found = _frames_at(source, [source.pts(time) for time in uniform_midpoints(first, last, num_frames)])
-        timestamps = tuple(source.seconds(source.shown_at(frame)) for frame in found)
-        return VideoClip(_upright_rgb(found), timestamps, duration)
+        return VideoClip(_upright_rgb(found), tuple(source.seconds(shown.pts) for shown in found), length)
+
+    return by_either_clock(path, read)
 
 
 def probe_video(path: str | Path) -> VideoInfo:
-    """Describe a video from its headers and first frame.
+    """Describe a video from its headers and first frame (and, of containers that store no times, all others).
 
     Args:
         path: Any container and codec FFmpeg reads.
     """
-    with _open(path) as source:
-        (frame,) = _frames_at(source, [source.origin])
+
+    def probe(source: VideoSource) -> VideoInfo:
+        ((_, frame),) = _frames_at(source, [source.origin])
         turned = frame.rotation % 180 == 90
         height, width = (frame.width, frame.height) if turned else (frame.height, frame.width)
         codec = source.stream.codec_context.codec.canonical_name
         return VideoInfo(_duration(source), source.fps, height, width, frame.rotation % 360, codec)
 
-
-@contextmanager
-def _open(path: str | Path) -> Iterator[_Source]:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such video file; correct the path or the media root")
-    try:
-        container = av.open(str(path), metadata_errors="replace")
-    except (FFmpegError, ValueError) as error:
-        raise VideoError(f"{path}: FFmpeg cannot open it ({error}); download it again or convert it") from error
-    with container:
-        moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-        if not moving or moving[0].codec_context is None or moving[0].time_base is None:
-            raise VideoError(
-                f"{path}: no video stream FFmpeg can decode; drop the record or point it at a file with a picture"
-            )
-        stream = moving[0]
-        # Report what the decoder notices rather than conceal it; one thread, as data workers fill the cores.
-        stream.codec_context.options = {"err_detect": "explode"}
-        stream.codec_context.thread_count = 1
-        yield _Source(path, container, stream, moving[0].time_base, stream.start_time or 0)
+    return by_either_clock(path, probe)
 
 
-def _duration(source: _Source) -> float:
+def _duration(source: VideoSource) -> float:
     """Read the length of the stream, from the most to the least specific of its headers, else from its packets."""
-    stream, container = source.stream, source.container
+    stream, container, name = source.stream, source.container, source.container.format.name
+    tag = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
+    end = source.origin
+    if source.order is not None:
+        end = source.order[-1] if source.order else end
+    elif not (stream.duration or tag or container.duration):
+        with source.reopened() as fresh:
+            end = max((p.pts for p in fresh.container.demux(fresh.stream) if p.pts is not None), default=end)
+    decoded = source.seconds(end) + 1 / source.fps
+    if source.length_is_a_guess:
+        return decoded
     if stream.duration:
-        seconds = float(stream.duration * source.tick)
-    elif match := re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", "")):
-        hours, minutes, rest = match.groups()
-        seconds = int(hours) * 3600 + int(minutes) * 60 + float(rest) + source.seconds(0)
-    elif container.duration:
-        seconds = container.duration / av.time_base
+        stated = float(stream.duration * source.tick)
+    elif tag:
+        stated = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
     else:
-        with _open(source.path) as fresh:
-            ends = [p.pts + (p.duration or 0) for p in fresh.container.demux(fresh.stream) if p.pts is not None]
-            seconds = fresh.seconds(max(ends, default=fresh.origin))
-    return max(seconds, 1 / source.fps)
+        stated = (container.duration or 0) / av.time_base
+    if name in _LENGTH_FROM_ZERO:
+        stated += source.seconds(0) + _LENGTH_FROM_ZERO[name] / source.fps
+    elif name == "avi":  # a late start is stored as empty frames
+        stated -= max(0, source.first_dts - (stream.start_time or 0)) * float(source.tick)
+    elif name == "flv":  # the decoder's delay counts
+        stated -= (source.origin - source.first_dts) * float(source.tick)
+    return max(stated, decoded)
 
 
-def _frames_at(source: _Source, wanted: list[int]) -> list[VideoFrame]:
+def _frames_at(source: VideoSource, wanted: list[int]) -> list[TimedFrame]:
     """Find the frame on screen at each wanted pts (in order), decoding each stretch from its own key frame."""
-    entries = [_entry_before(source, pts) for pts in wanted]
+    entries = [entry_before(source, pts) for pts in wanted]
     stretches = groupby(zip(entries, wanted, strict=True), key=lambda pair: pair[0] and pair[0].pts)
     frames = []
     for _, stretch in stretches:
@@ -194,25 +153,7 @@ def _frames_at(source: _Source, wanted: list[int]) -> list[VideoFrame]:
     return frames
 
 
-def _entry_before(source: _Source, wanted: int) -> _Entry | None:
-    """Find the last key frame shown by ``wanted``, reading packets but decoding none; None: start at the beginning."""
-    if source.container.format.name in _FROM_THE_START_ONLY:
-        return None
-    target, step = wanted, max(1, round(1 / source.tick))
-    while target > source.origin:
-        try:
-            source.container.seek(target, stream=source.stream)
-            packets = source.container.demux(source.stream)
-            key = next((p.pts for p in packets if p.is_keyframe and p.pts is not None), None)
-        except FFmpegError:
-            return None
-        if key is not None and key <= wanted:
-            return _Entry(target, key)
-        target, step = wanted - step, step * 2
-    return None
-
-
-def _decode_stretch(source: _Source, entry: _Entry | None, wanted: Sequence[int]) -> list[VideoFrame]:
+def _decode_stretch(source: VideoSource, entry: Entry | None, wanted: Sequence[int]) -> list[TimedFrame]:
     """Decode from a key frame up to the last wanted pts.
 
     Right after a seek frames may refer to ones before the key frame: they are missing or look damaged. So a fault
@@ -220,87 +161,77 @@ def _decode_stretch(source: _Source, entry: _Entry | None, wanted: Sequence[int]
     """
     if entry is not None:
         with suppress(VideoError):
-            found = _pick(source, _decode(source, entry), wanted)
-            if source.shown_at(found[0]) <= wanted[0]:
+            found = _pick(source, decode(source, entry), wanted)
+            if found[0].pts <= wanted[0]:
                 return found
-        earlier = _entry_before(source, entry.pts - 1)
+        earlier = entry_before(source, entry.pts - 1)
         if earlier is not None:
-            found = _pick(source, _decode(source, earlier, settled=entry.pts), wanted)
-            if source.shown_at(found[0]) <= wanted[0]:
+            found = _pick(source, decode(source, earlier, settled=entry.pts), wanted)
+            if found[0].pts <= wanted[0]:
                 return found
-    with _open(source.path) as fresh:
-        return _pick(fresh, _decode(fresh), wanted)
+    with source.reopened() as fresh:
+        return _pick(fresh, decode(fresh), wanted)
 
 
-def _decode(source: _Source, entry: _Entry | None = None, settled: int | None = None) -> Iterator[VideoFrame]:
-    """Yield frames in the order of their appearance, from a key frame or, of a fresh source, from the beginning.
-
-    Faults before the key frame shown at ``settled`` are forgiven.
-    """
-    if entry is not None:
-        source.container.seek(entry.target, stream=source.stream)
-    waiting, forgiving = entry is not None, settled is not None
-    for packet in source.container.demux(source.stream):
-        waiting = waiting and not packet.is_keyframe
-        if settled is not None and packet.is_keyframe and packet.pts is not None:
-            forgiving = forgiving and packet.pts < settled
-        if not waiting:
-            with suppress(FFmpegError) if forgiving else nullcontext():
-                yield from _decode_packet(packet)
-
-
-def _decode_packet(packet: Packet[VideoStream]) -> list[VideoFrame]:
-    return packet.decode()
-
-
-def _pick(source: _Source, frames: Iterable[VideoFrame], wanted: Sequence[int]) -> list[VideoFrame]:
+def _pick(source: VideoSource, frames: Iterable[TimedFrame], wanted: Sequence[int]) -> list[TimedFrame]:
     """Take, for each wanted pts, the last frame that appears by then."""
-    picked: list[VideoFrame] = []
-    shown: VideoFrame | None = None
+    picked: list[TimedFrame] = []
+    shown: TimedFrame | None = None
     try:
-        for frame in frames:
-            if frame.is_corrupt:
+        for timed in frames:
+            if timed.frame.is_corrupt:
                 raise InvalidDataError(0, "the frame is marked corrupt")
-            if shown is not None and source.shown_at(frame) < source.shown_at(shown):
-                raise VideoError(f"{source.path}: times of frames go backwards; convert it: ffmpeg -i IN OUT.mp4")
-            while shown is not None and wanted[len(picked)] < source.shown_at(frame):
+            if shown is not None and timed.pts < shown.pts:
+                raise DisorderError(f"{source.path}: times of frames go backwards; convert it: ffmpeg -i IN OUT.mp4")
+            while shown is not None and wanted[len(picked)] < timed.pts:
                 picked.append(shown)
                 if len(picked) == len(wanted):
                     return picked
-            shown = frame
+            shown = timed
     except FFmpegError as error:
         raise _stopped(source, f"damaged ({error})", shown, wanted[len(picked)]) from error
     if shown is None:
         raise VideoError(f"{source.path}: its video stream has no frames; drop the record or fetch the file again")
-    hold = max(shown.duration, math.ceil(1 / (source.fps * source.tick)))
-    if wanted[-1] >= source.shown_at(shown) + hold and not _goes_on(source, shown, wanted[-1]):
+    hold = max(shown.frame.duration, math.ceil(1 / (source.fps * source.tick)))
+    if wanted[-1] >= shown.pts + hold and not _goes_on(source, shown.pts + hold, wanted[-1]):
         raise _stopped(source, "cut short", shown, wanted[-1])
     return picked + [shown] * (len(wanted) - len(picked))
 
 
-def _stopped(source: _Source, fault: str, shown: VideoFrame | None, wanted: int) -> VideoError:
-    where = "before the first frame" if shown is None else f"at {source.seconds(source.shown_at(shown)):.3f} s"
+def _stopped(source: VideoSource, fault: str, shown: TimedFrame | None, wanted: int) -> VideoError:
+    where = "before the first frame" if shown is None else f"at {source.seconds(shown.pts):.3f} s"
     return VideoError(
         f"{source.path}: {fault}; decoding stopped {where}, before the frame wanted at "
         f"{source.seconds(wanted):.3f} s; fetch the file anew, drop the record or keep start and end in the intact part"
     )
 
 
-def _goes_on(source: _Source, shown: VideoFrame, wanted: int) -> bool:
-    """Tell a stream that ends before the sound (its last frame holds) from a file that is cut short."""
-    time = wanted * source.tick
-    a_second_before = source.shown_at(shown) - round(1 / source.tick)
-    with _open(source.path) as fresh, suppress(FFmpegError):
-        sound = fresh.container.streams.audio
-        if sound:
+def _goes_on(source: VideoSource, ended: int, wanted: int) -> bool:
+    """Tell a stream that ends before the others (its last frame holds) from a file that is cut short.
+
+    Sound up to the wanted time shows it. A subtitle may have been stored long before its end, so it has to begin after
+    the picture's end, or to last until the end the container states.
+    """
+    end, time = ended * source.tick, wanted * source.tick
+    file_end = (source.container.duration or math.inf) / av.time_base
+    with source.reopened() as fresh, suppress(FFmpegError):
+        sound, words = fresh.container.streams.audio, fresh.container.streams.subtitles
+        if sound and not words:
+            a_second_before = ended - round(1 / source.tick)
             fresh.container.seek(max(a_second_before, source.origin), stream=fresh.stream)
-            packets = fresh.container.demux(sound)
-            return any(p.pts is not None and (p.pts + (p.duration or 0)) * p.time_base >= time for p in packets)
+        for packet in fresh.container.demux([*sound, *words]) if sound or words else ():
+            if packet.pts is None:
+                continue
+            begins, stops = packet.pts * packet.time_base, (packet.pts + (packet.duration or 0)) * packet.time_base
+            shows_it = packet.stream in sound or begins >= end or stops >= file_end - 0.05
+            if shows_it and stops >= time:
+                return True
     return False
 
 
-def _upright_rgb(frames: list[VideoFrame]) -> UInt8[Tensor, "t 3 H W"]:
+def _upright_rgb(found: list[TimedFrame]) -> UInt8[Tensor, "t 3 H W"]:
     """Convert frames to RGB, turn them upright, and bring streams that change resolution to that of the first."""
+    frames = [timed.frame for timed in found]
     width, height = frames[0].width, frames[0].height
     pictures: list[Tensor] = []
     for index, frame in enumerate(frames):

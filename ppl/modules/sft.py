@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import transformers
 from lightning import LightningModule
@@ -130,7 +130,7 @@ class SFTModule(LightningModule):
         """Remember how conversations were rendered and videos sampled in training."""
         self.conversation = checkpoint["ppl"]["conversation"]
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> SFTModule:
         """Switch to training, except for a frozen vision tower, which stays in evaluation mode."""
         super().train(mode)
         if not any(p.requires_grad for p in self.model.backbone.vision_tower.parameters()):

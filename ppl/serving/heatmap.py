@@ -48,11 +48,15 @@ def heatmap_strip(frames: UInt8[Tensor, "t 3 H W"], relevance: Float[Tensor, "t 
     columns = min(_PER_ROW, len(heat))
     rows = -(-len(heat) // columns)
     sheet = Image.new("RGB", (columns * width, _CAPTION_HEIGHT + rows * _FRAME_HEIGHT), "white")
-    ImageDraw.Draw(sheet).text((4, 4), question, fill="black")
+    pen = ImageDraw.Draw(sheet)
+    pen.text((4, 4), question, fill="black")
     for index, frame in enumerate(heat):
         row, column = divmod(index, columns)
         tile = Image.fromarray(frame).resize((width, _FRAME_HEIGHT), Image.Resampling.BICUBIC)
-        sheet.paste(tile, (column * width, _CAPTION_HEIGHT + row * _FRAME_HEIGHT))
+        corner = (column * width, _CAPTION_HEIGHT + row * _FRAME_HEIGHT)
+        sheet.paste(tile, corner)
+        pen.rectangle((*corner, corner[0] + width - 1, corner[1] + _FRAME_HEIGHT - 1), outline="white")
+        pen.text((corner[0] + 4, corner[1] + 3), str(index + 1), fill="white")
     return sheet
 
 

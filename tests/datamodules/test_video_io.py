@@ -16,7 +16,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 from torch import Tensor
 
-from ppl.datamodules import video_io
+from ppl.datamodules import video_stream
 from ppl.datamodules.sampling import uniform_midpoints
 from ppl.datamodules.video_io import VideoError, probe_video, read_video
 
@@ -210,7 +210,7 @@ def test_the_first_of_several_streams_is_read(tmp_path: Path) -> None:
 
 def test_cost_does_not_grow_with_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = 0
-    decode = video_io._decode_packet
+    decode = video_stream.decode_packet
 
     def counting(packet: av.Packet) -> list[av.VideoFrame]:
         nonlocal decoded
@@ -218,7 +218,7 @@ def test_cost_does_not_grow_with_length(tmp_path: Path, monkeypatch: pytest.Monk
         decoded += len(frames)
         return frames
 
-    monkeypatch.setattr(video_io, "_decode_packet", counting)
+    monkeypatch.setattr(video_stream, "decode_packet", counting)
     path = write_video(tmp_path / "long.mp4", [40 * index for index in range(1500)], gop=50, b_frames=2)
     clip = read_video(path, 8)
     assert indices(clip.frames) == [93, 281, 468, 656, 843, 1031, 1218, 1406]

@@ -112,7 +112,10 @@ class Backbone(nn.Module):
     def encode_frames(self, pixels: UInt8[Tensor, "t 3 H W"]) -> Float[Tensor, "t h w c"]:
         """Run the vision tower over frames and take the patches of the configured layer, class token removed."""
         dtype = next(self.vision_tower.parameters()).dtype
-        mean, std = (  # fp32 whatever the module's and the default dtype: in bf16 the mean is off by up to 1/4 grey level
+        (
+            mean,
+            std,
+        ) = (  # fp32 whatever the module's and the default dtype: in bf16 the mean is off by up to 1/4 grey level
             255 * torch.tensor(values, dtype=torch.float32, device=pixels.device).view(3, 1, 1)
             for values in (self.spec.image_mean, self.spec.image_std)
         )

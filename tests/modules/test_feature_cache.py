@@ -1,0 +1,56 @@
+import torch
+
+from ppl.modules.feature_cache import FeatureCache
+
+GRID_BYTES = 2 * 3 * 3 * 4 * 2  # in fp16
+
+
+def grid():
+    return torch.randn(2, 3, 3, 4, requires_grad=True)
+
+
+def test_grids_come_back_in_the_cache_s_precision():
+    cache, kept = FeatureCache(), grid()
+    cache.put("a", kept)
+    got = cache.get("a")
+    assert torch.equal(got, kept.detach().half())
+    assert not got.requires_grad
+    assert cache.get("b") is None
+
+
+def test_what_is_kept_is_a_copy():
+    cache, kept = FeatureCache(dtype=torch.float32), grid().detach()
+    cache.put("a", kept)
+    before = kept.clone()
+    kept.zero_()
+    assert torch.equal(cache.get("a"), before)
+
+
+def test_the_budget_is_kept_and_refusals_are_counted():
+    cache = FeatureCache(max_gib=2.5 * GRID_BYTES / 2**30)
+    for key in "abcd":
+        cache.put(key, grid())
+    assert (len(cache), cache.num_bytes, cache.num_refused) == (2, 2 * GRID_BYTES, 2)
+    assert [cache.get(key) is not None for key in "abcd"] == [True, True, False, False]
+    cache.put("e", grid()[:1])  # a smaller one still fits
+    assert (len(cache), cache.num_bytes, cache.num_refused) == (3, 2 * GRID_BYTES + GRID_BYTES // 2, 2)
+
+
+def test_a_key_is_kept_once_and_an_empty_one_never():
+    cache, first = FeatureCache(dtype=torch.float32), grid().detach()
+    cache.put("a", first)
+    cache.put("a", grid())
+    cache.put("", grid())
+    assert (len(cache), cache.num_bytes, cache.num_refused) == (1, 2 * GRID_BYTES, 0)
+    assert torch.equal(cache.get("a"), first)
+    assert cache.get("") is None
+
+
+def test_clear_forgets_everything():
+    cache = FeatureCache(max_gib=1.5 * GRID_BYTES / 2**30)
+    cache.put("a", grid())
+    cache.put("b", grid())
+    cache.clear()
+    assert (len(cache), cache.num_bytes, cache.num_refused) == (0, 0, 0)
+    cache.put("b", grid())
+    assert cache.get("b") is not None

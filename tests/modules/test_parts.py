@@ -1,0 +1,97 @@
+import json
+import shutil
+from collections import Counter
+
+import pytest
+import torch
+from torch import nn
+
+from ppl.modules.align import AlignModule
+from ppl.modules.backbones.llava_next import LlavaNextBackbone
+from ppl.modules.parts import LearningRates, Part, build_optimizer, freeze_parts, split_parts
+from tests.modules.tiny import BACKBONE_FOLDER, guided_model, plain_model, tiny_aligner, tiny_backbone
+
+ALL = ["language_model", "projector", "text_tower", "aligner_projection", "vision_tower"]
+
+
+def test_every_parameter_has_one_part_except_the_logit_scale():
+    model = guided_model()
+    parts = split_parts(model, LearningRates())
+    assert [part.name for part in parts] == ALL
+    owners = Counter(id(parameter) for part in parts for parameter in part.parameters)
+    left = [name for name, parameter in model.named_parameters() if owners[id(parameter)] != 1]
+    assert left == ["aligner.logit_scale"]
+    assert sum(owners.values()) == len(list(model.parameters())) - 1
+
+
+def test_alignment_owns_the_logit_scale_too():
+    module = AlignModule(tiny_backbone(), tiny_aligner())
+    owners = Counter(id(parameter) for part in module.parts for parameter in part.parameters)
+    assert {owners[id(parameter)] for parameter in module.parameters()} == {1}
+
+
+def test_tied_embeddings_count_once(tmp_path):
+    shutil.copytree(BACKBONE_FOLDER, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"tie_word_embeddings": True}
+    config["text_config"]["tie_word_embeddings"] = True
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    backbone = LlavaNextBackbone(str(tmp_path), initialize="random")
+    assert backbone.hf.lm_head.weight is backbone.language_model.embed_tokens.weight
+    parameters = dict(backbone.parts())["language_model"]
+    assert len(parameters) == len({id(parameter) for parameter in parameters})
+
+
+@pytest.mark.parametrize(
+    ("rates", "trained"),
+    [
+        (LearningRates(), {"language_model", "projector", "text_tower"}),
+        (LearningRates(None, 1.0, None, None, None), {"projector"}),
+        (LearningRates(None, None, None, 1.0, 0.0), {"aligner_projection", "vision_tower"}),
+    ],
+)
+def test_exactly_the_parts_with_a_rate_train(rates, trained):
+    model = guided_model()
+    freeze_parts(split_parts(model, rates))
+    prefixes = {
+        "vision_tower": ("backbone.hf.model.vision_tower.",),
+        "projector": ("backbone.hf.model.multi_modal_projector.", "backbone.hf.model.image_newline"),
+        "language_model": ("backbone.hf.model.language_model.", "backbone.hf.lm_head."),
+        "text_tower": ("aligner.text_tower.",),
+        "aligner_projection": ("aligner.post_layernorm.", "aligner.visual_projection."),
+    }
+    starts = tuple(prefix for name in trained for prefix in prefixes[name])
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad == name.startswith(starts), name
+
+
+def test_a_model_without_aligner_lacks_its_parts():
+    assert [part.name for part in split_parts(plain_model(), LearningRates())] == [
+        "language_model",
+        "projector",
+        "vision_tower",
+    ]
+
+
+def test_only_matrices_decay():
+    layer = nn.Linear(2, 3)
+    norm = nn.LayerNorm(3)
+    frozen = nn.Parameter(torch.zeros(4, 4), requires_grad=False)
+    parts = [
+        Part("a", [*layer.parameters(), frozen], 0.1),
+        Part("b", list(norm.parameters()), 0.2),
+        Part("c", [frozen], None),
+    ]
+    groups = build_optimizer(parts, weight_decay=0.5).param_groups
+    seen = {group["name"]: (group["params"], group["lr"], group["weight_decay"]) for group in groups}
+    assert seen == {
+        "a/decay": ([layer.weight], 0.1, 0.5),
+        "a/no_decay": ([layer.bias], 0.1, 0.0),
+        "b/no_decay": ([norm.weight, norm.bias], 0.2, 0.0),
+    }
+
+
+def test_nothing_to_train_is_an_error():
+    parts = split_parts(guided_model(), LearningRates(None, None, None, None, None))
+    freeze_parts(parts)
+    with pytest.raises(ValueError, match=r"no learning rate for any of \['language_model', .*'vision_tower'\], exp"):
+        build_optimizer(parts, weight_decay=0.0)

@@ -1,0 +1,167 @@
+"""What every pooler promises, for every pooler found in the package; and the released code's weights, recomputed."""
+
+import importlib
+import inspect
+import math
+import pkgutil
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ppl.modules.poolers as package
+from ppl.modules.poolers.average import AveragePooler
+from ppl.modules.poolers.base import Pooler, WindowPooler
+from ppl.modules.poolers.none import NoPooler
+from ppl.modules.poolers.weighted import WeightedPooler
+
+KINDS = ["image", "multi_image", "video"]
+CHANNELS = 5
+
+
+def found_poolers():
+    classes = set()
+    for module in pkgutil.iter_modules(package.__path__):
+        members = inspect.getmembers(importlib.import_module(f"{package.__name__}.{module.name}"), inspect.isclass)
+        classes |= {c for _, c in members if issubclass(c, Pooler) and not inspect.isabstract(c)}
+    return sorted(classes, key=lambda c: c.__name__)
+
+
+def variants():
+    """Each pooler as it comes, and those with windows also with overlapping ones and with gaps."""
+    for cls in found_poolers():
+        yield pytest.param(cls, {}, id=cls.__name__)
+        if issubclass(cls, WindowPooler):
+            windows = {"kernel_size": (2, 2, 3), "stride": (1, 3, 2), "image_kernel_size": (1, 2, 2)}
+            yield pytest.param(cls, windows | {"image_stride": (1, 1, 3)}, id=f"{cls.__name__}-strided")
+
+
+every_pooler = pytest.mark.parametrize(("cls", "options"), list(variants()))
+sizes = st.tuples(st.integers(1, 5), st.integers(1, 7), st.integers(1, 7))
+
+
+def inputs(size, *batch, dtype=torch.float64):
+    return torch.randn(*batch, *size, CHANNELS, dtype=dtype), 3 * torch.randn(*batch, *size, dtype=dtype)
+
+
+def test_the_known_poolers_are_found():
+    assert {AveragePooler, NoPooler, WeightedPooler} <= set(found_poolers())
+
+
+@every_pooler
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=25)
+@given(size=sizes)
+def test_counts_are_known_beforehand(cls, options, kind, size):
+    pooler = cls(**options)
+    grid, relevance = inputs(size)
+    try:
+        count = pooler.num_tokens(size, kind)
+    except ValueError as error:
+        for refused in (lambda: pooler(grid, relevance, kind), lambda: pooler.output_grid(size, kind)):
+            with pytest.raises(ValueError, match=r"kernel_size=.* does not fit a grid of \(t, h, w\)=") as raised:
+                refused()
+            assert str(raised.value) == str(error)
+        return
+    assert count >= 1
+    assert pooler(grid, relevance, kind).shape == (count, CHANNELS)
+    shape = pooler.output_grid(size, kind)
+    assert shape is None or math.prod(shape) == count
+
+
+@every_pooler
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stack_is_pooled_as_each_alone(cls, options, kind):
+    pooler = cls(**options)
+    grid, relevance = inputs((4, 6, 6), 2, 3)
+    together = pooler(grid, relevance, kind)
+    for i in range(2):
+        for j in range(3):
+            torch.testing.assert_close(together[i, j], pooler(grid[i, j], relevance[i, j], kind))
+
+
+@every_pooler
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_reach_what_is_read(cls, options, kind):
+    pooler = cls(**options)
+    grid, relevance = (tensor.requires_grad_() for tensor in inputs((4, 6, 6)))
+    pooler(grid, relevance, kind).square().sum().backward()
+    assert grid.grad is not None
+    assert grid.grad.abs().amax(dim=(0, 1, 2)).gt(0).all()
+    assert (relevance.grad is not None and bool(relevance.grad.any())) == pooler.uses_relevance
+
+
+@every_pooler
+def test_relevance_is_read_only_if_the_class_says_so(cls, options):
+    pooler = cls(**options)
+    grid, relevance = inputs((4, 6, 6))
+    if pooler.uses_relevance:
+        with pytest.raises(ValueError, match="got no relevance, expected one score per patch; give the model an align"):
+            pooler(grid, None, "video")
+    else:
+        assert torch.equal(pooler(grid, None, "video"), pooler(grid, relevance, "video"))
+
+
+@every_pooler
+def test_the_same_inputs_give_the_same_bits_and_are_left_alone(cls, options):
+    pooler = cls(**options)
+    grid, relevance = inputs((4, 6, 6))
+    copies = grid.clone(), relevance.clone()
+    assert torch.equal(pooler(grid, relevance, "video"), pooler(grid, relevance, "video"))
+    assert torch.equal(grid, copies[0])
+    assert torch.equal(relevance, copies[1])
+
+
+@every_pooler
+@pytest.mark.parametrize("kind", KINDS)
+def test_bfloat16(cls, options, kind):
+    pooler = cls(**options)
+    grid, relevance = (tensor.bfloat16() for tensor in inputs((4, 6, 6)))
+    pooled = pooler(grid, relevance, kind)
+    assert pooled.dtype == torch.bfloat16
+    exact = pooler(grid.double(), relevance.double(), kind)
+    # Sums are in fp32, so only the result is rounded: to 8 bits.
+    torch.testing.assert_close(pooled.double(), exact, atol=1e-5, rtol=2**-8)
+
+
+@every_pooler
+def test_tokens_come_frame_by_frame_and_row_by_row(cls, options):
+    pooler = cls(**options)
+    size = (4, 6, 6)
+    places = torch.stack(torch.meshgrid(*(torch.arange(float(n)) for n in size), indexing="ij"), dim=-1)
+    pooled = pooler(places, torch.zeros(size), "video")
+    order = (pooled @ torch.tensor([10_000.0, 100.0, 1.0])).tolist()
+    assert order == sorted(order)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.3])
+@pytest.mark.parametrize("kind", ["video", "image"])
+def test_official_weights_are_the_released_code_s(kind, temperature):
+    """PPLLaVA's weighted pooling by its definition: softmax over the clip, then over each window at a temperature."""
+    kernel, stride = ((2, 3, 3), (2, 3, 3)) if kind == "video" else ((1, 3, 3), (1, 3, 3))
+    frames, rows, columns = 5, 7, 6  # a frame and a row are left over
+    features, scores = inputs((frames, rows, columns))
+    total = sum(math.exp(score) for score in scores.flatten().tolist())
+    expected = []
+    for t in range(0, frames - kernel[0] + 1, stride[0]):
+        for h in range(0, rows - kernel[1] + 1, stride[1]):
+            for w in range(0, columns - kernel[2] + 1, stride[2]):
+                weight_sum, token = 0.0, [0.0] * CHANNELS
+                for i in range(t, t + kernel[0]):
+                    for j in range(h, h + kernel[1]):
+                        for k in range(w, w + kernel[2]):
+                            weight = math.exp(math.exp(scores[i, j, k].item()) / total / temperature)
+                            weight_sum += weight
+                            token = [a + weight * b for a, b in zip(token, features[i, j, k].tolist(), strict=True)]
+                expected.append([value / weight_sum for value in token])
+    pooler = WeightedPooler(normalization="official", temperature=temperature)
+    pooled = pooler(features, scores, kind)
+    # Double precision: only the order of sums differs.
+    torch.testing.assert_close(pooled, torch.tensor(expected, dtype=torch.float64), atol=1e-10, rtol=1e-10)
+
+
+def test_images_and_videos_have_their_own_windows():
+    pooler = WeightedPooler((2, 3, 3), None, (1, 2, 2), (1, 1, 1))
+    assert pooler.output_grid((4, 6, 6), "video") == (2, 2, 2)
+    assert pooler.output_grid((4, 6, 6), "image") == pooler.output_grid((4, 6, 6), "multi_image") == (4, 5, 5)

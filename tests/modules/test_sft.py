@@ -1,0 +1,135 @@
+import pytest
+import torch
+from lightning import Callback, Trainer
+
+from ppl.datamodules.synthetic.instruction import SyntheticInstructionDataModule
+from ppl.datamodules.synthetic.questions import QUESTION_TYPES
+from ppl.modules.parts import LearningRates
+from ppl.modules.poolers.average import AveragePooler
+from ppl.modules.poolers.weighted import WeightedPooler
+from ppl.modules.sft import SFTModule
+from tests.modules.tiny import snapshot, tiny_aligner, tiny_backbone, unchanged
+
+
+class Losses(Callback):
+    def __init__(self):
+        self.values = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.values.append(outputs["loss"].item())
+
+
+def trainer_for(folder, epochs, *callbacks):
+    return Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        check_val_every_n_epoch=epochs,
+        num_sanity_val_steps=0,
+        gradient_clip_val=1.0,
+        callbacks=list(callbacks),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+
+
+def questions():
+    """One batch of 8 training questions; 14 held-out ones."""
+    return SyntheticInstructionDataModule(
+        num_videos=4, num_questions=8, num_held_out_videos=3, num_held_out_questions=14, num_frames=4, batch_size=8
+    )
+
+
+def module_with(rates, **options):
+    return SFTModule(tiny_backbone(), WeightedPooler(), tiny_aligner(), learning_rates=rates, **options)
+
+
+def test_one_batch_is_learnt_by_heart(tmp_path):
+    losses, data = Losses(), questions()
+    module = module_with(LearningRates(3e-3, 3e-3, 1e-3), cache_gib=0.1, warmup_ratio=0.1)
+    trainer = trainer_for(tmp_path, 50, losses)
+    trainer.fit(module, data)
+    assert losses.values[0] > 2
+    assert losses.values[-1] < 0.05
+    metrics = trainer.callback_metrics
+    assert {"val/loss", "val/accuracy/mean"} <= set(metrics)
+    seen = {name.removeprefix("val/accuracy/") for name in metrics if name.startswith("val/accuracy/")} - {"mean"}
+    assert seen <= set(QUESTION_TYPES)
+    assert len(seen) > 1
+    learnt = trainer.validate(module, data.train_dataloader(), verbose=False)[0]
+    assert learnt["val/accuracy/mean"] == 1
+
+
+def test_predictions_name_what_they_answer(tmp_path):
+    data = questions()
+    module = module_with(LearningRates(), max_new_tokens=3)
+    batches = trainer_for(tmp_path, 1).predict(module, data)
+    rows = [row for batch in batches for row in batch]
+    examples = [data.dataset("predict").example(i) for i in range(14)]
+    assert [row["answer"] for row in rows] == [example.question.answer for example in examples]
+    assert [row["prompt"] for row in rows] == [example.question.text for example in examples]
+    assert [row["category"] for row in rows] == [example.question.type for example in examples]
+    assert len({row["id"] for row in rows}) == 14
+    assert all(set(row) == {"id", "prompt", "prediction", "answer", "category"} for row in rows)
+    assert all(len(row["prediction"].split()) <= 3 for row in rows)
+    assert any(row["prediction"] for row in rows)
+
+
+PARTS = ("language_model", "projector", "text_tower", "aligner_projection", "vision_tower")
+
+
+@pytest.mark.parametrize("trained", [("language_model", "projector", "text_tower"), ("vision_tower",)])
+def test_trained_parts_move_and_frozen_ones_stay_bit_identical(tmp_path, trained):
+    rates = LearningRates(**(dict.fromkeys(PARTS) | dict.fromkeys(trained, 1e-2)))
+    module = module_with(rates)
+    before = {part.name: snapshot(part.parameters) for part in module.parts}
+    scale = module.model.aligner.logit_scale.clone()
+    trainer_for(tmp_path, 2).fit(module, questions())
+    assert set(before) == set(PARTS)
+    for part in module.parts:
+        same = unchanged(before[part.name], part.parameters)
+        assert all(same) == (part.name not in trained), part.name
+    assert torch.equal(scale, module.model.aligner.logit_scale)
+
+
+def test_a_frozen_tower_stays_in_evaluation_mode():
+    frozen = module_with(LearningRates()).train()
+    assert frozen.model.backbone.language_model.training
+    assert not any(m.training for m in frozen.model.backbone.vision_tower.modules())
+    assert module_with(LearningRates(vision_tower=1e-3)).train().model.backbone.vision_tower.training
+
+
+def test_the_learning_rate_rises_and_falls_to_zero(tmp_path):
+    class Rates(Callback):
+        def __init__(self):
+            self.values = []
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            self.values.append({g["name"]: g["lr"] for g in trainer.optimizers[0].param_groups})
+
+    rates = Rates()
+    module = SFTModule(
+        tiny_backbone(), AveragePooler(), learning_rates=LearningRates(1e-3, 2e-3), warmup_ratio=0.5, weight_decay=0.1
+    )
+    trainer = trainer_for(tmp_path, 8, rates)
+    trainer.fit(module, questions())
+    names = {"language_model/decay", "language_model/no_decay", "projector/decay", "projector/no_decay"}
+    assert set(rates.values[0]) == names
+    # Four steps of warm-up from 0, then half a cosine: 1/2 (1 + cos(pi k / 4)).
+    expected = [0, 0.25, 0.5, 0.75, 1, 0.853553, 0.5, 0.146447]
+    for name, peak in (("language_model/decay", 1e-3), ("projector/no_decay", 2e-3)):
+        assert [step[name] / peak for step in rates.values] == pytest.approx(expected, abs=1e-6)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+
+
+def test_the_checkpoint_holds_what_the_model_is_rebuilt_from(tmp_path):
+    module = module_with(LearningRates())
+    checkpoint = {}
+    module.on_save_checkpoint(checkpoint)
+    assert set(checkpoint["ppl"]["files"]) == set(module.model.files())
+    restored = module_with(LearningRates())
+    restored.on_load_checkpoint({"ppl": {"conversation": {"template": "vicuna_v1", "num_frames": 7}}})
+    restored.on_save_checkpoint(checkpoint)
+    assert checkpoint["ppl"]["conversation"] == {"template": "vicuna_v1", "num_frames": 7}

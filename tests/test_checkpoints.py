@@ -1,0 +1,149 @@
+"""A checkpoint alone gives back the trained model, wherever it is opened."""
+
+import re
+import shutil
+
+import pytest
+import torch
+
+from ppl import checkpoints
+from ppl.datamodules.synthetic.instruction import SyntheticInstructionDataModule
+from ppl.training_cli import run_training_cli
+from tests.modules.tiny import ROOT, image, make_batch, video
+
+ARGUMENTS = """
+    fit -c recipes/experiments/tiny_sft.yaml -c recipes/overlays/debug.yaml --model.alignment=null
+    --data.num_videos=2 --data.num_questions=8 --data.num_held_out_videos=2 --data.num_held_out_questions=4
+    --data.num_frames=6 --data.batch_size=4 --trainer.enable_progress_bar=false --trainer.logger=false
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Two steps of the recipe's training: the module as trained, and its checkpoint."""
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)  # the recipes' folders are relative to it
+        cli = run_training_cli([*ARGUMENTS.split(), f"--trainer.default_root_dir={folder}"])
+    (path,) = folder.rglob("*.ckpt")
+    return cli.model.eval(), path
+
+
+@pytest.fixture
+def altered(run, tmp_path):
+    """Write the checkpoint with a change and return its path."""
+
+    def alter(change):
+        checkpoint = torch.load(run[1], weights_only=True)
+        change(checkpoint)
+        path = tmp_path / "altered.ckpt"
+        torch.save(checkpoint, path)
+        return path
+
+    return alter
+
+
+def logits(module, batch):
+    with torch.no_grad():
+        return module.model(batch)
+
+
+def batch_for(module):
+    rows = ([video(6)], "what colour is the square ?", "red"), ([image(40, 90)], "what is this ?", "a ring")
+    return make_batch(module.model, *rows)
+
+
+def test_the_trained_model_comes_back_anywhere(run, in_tmp_path):
+    trained, path = run
+    moved = shutil.copy(path, in_tmp_path / "elsewhere.ckpt")
+    loaded = checkpoints.load(moved)
+    assert not loaded.training
+    batch = batch_for(trained)
+    assert torch.equal(logits(loaded, batch), logits(trained, batch))
+    assert loaded.conversation == {"template": "plain_v1", "num_frames": 6}
+    names = [name for name, _ in trained.named_parameters()]
+    assert [name for name, _ in loaded.named_parameters()] == names
+    assert loaded.input_spec.tokenizer.get_vocab() == trained.input_spec.tokenizer.get_vocab()
+    assert str(type(loaded.model.pooler)) == str(type(trained.model.pooler))
+    assert loaded.model.positions is not None
+
+
+def test_training_changed_the_model(run):
+    """Otherwise equal logits would say nothing about the weights."""
+    trained, path = run
+    state = torch.load(path, weights_only=True)
+    assert state["global_step"] == 2
+    fresh = checkpoints._build(state, path.parent / "rebuilt")
+    batch = batch_for(trained)
+    assert not torch.allclose(logits(fresh.eval(), batch), logits(trained, batch), atol=1e-3)
+
+
+def test_a_loaded_model_can_be_saved_again(run, in_tmp_path):
+    loaded = checkpoints.load(run[1])
+    written = {}
+    loaded.on_save_checkpoint(written)
+    original = torch.load(run[1], weights_only=True)["ppl"]
+    assert written["ppl"]["conversation"] == original["conversation"]
+    assert written["ppl"]["files"]["backbone/tokenizer.json"] == original["files"]["backbone/tokenizer.json"]
+    assert written["ppl"]["files"]["aligner/open_clip_config.json"] == original["files"]["aligner/open_clip_config.json"]
+
+
+def test_a_loaded_model_answers_held_out_questions(run, in_tmp_path):
+    loaded = checkpoints.load(run[1])
+    data = SyntheticInstructionDataModule(num_held_out_videos=2, num_held_out_questions=3, batch_size=3, num_frames=6)
+    data.attach(loaded.input_spec)
+    data.setup("predict")
+    rows = loaded.predict_step(next(iter(data.predict_dataloader())), 0)
+    assert [row["answer"] for row in rows] == [data.dataset("predict").example(i).question.answer for i in range(3)]
+
+
+def test_a_missing_file(in_tmp_path):
+    with pytest.raises(FileNotFoundError, match="got checkpoint 'none.ckpt', which does not exist; expected one that"):
+        checkpoints.load("none.ckpt")
+
+
+@pytest.mark.parametrize("key", ["ppl", "hyper_parameters"])
+def test_a_checkpoint_of_something_else(altered, key):
+    path = altered(lambda checkpoint: checkpoint.pop(key))
+    with pytest.raises(ValueError, match=re.escape(f"{path} is no checkpoint of `ppl fit`")):
+        checkpoints.load(path)
+
+
+def test_weights_that_do_not_fit_are_listed(altered):
+    def change(checkpoint):
+        state = checkpoint["state_dict"]
+        del state["model.backbone.hf.lm_head.weight"]
+        state["model.stranger"] = torch.zeros(1)
+        state["model.aligner.text_tower.positions"] = torch.zeros(77, 64)
+
+    path = altered(change)
+    with pytest.raises(ValueError, match="are not those of the model its recipe describes") as raised:
+        checkpoints.load(path)
+    message = str(raised.value)
+    assert str(path) in message
+    assert 'Missing key(s) in state_dict: "model.backbone.hf.lm_head.weight".' in message
+    assert 'Unexpected key(s) in state_dict: "model.stranger".' in message
+    assert "size mismatch for model.aligner.text_tower.positions" in message
+
+
+class Malice:
+    def __reduce__(self):
+        return (print, ("code from a checkpoint ran",))
+
+
+def test_code_in_a_checkpoint_does_not_run(run, tmp_path, capsys):
+    checkpoint = torch.load(run[1], weights_only=True) | {"extra": Malice()}
+    path = tmp_path / "malicious.ckpt"
+    torch.save(checkpoint, path)
+    with pytest.raises(Exception, match="(?i)weights.only"):
+        checkpoints.load(path)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", ["../outside.txt", "{tmp_path}/outside.txt", "backbone/../../outside.txt"])
+def test_a_checkpoint_writes_nothing_outside_its_folder(altered, tmp_path, name):
+    name = name.format(tmp_path=tmp_path)
+    path = altered(lambda checkpoint: checkpoint["ppl"]["files"].update({name: "text"}))
+    with pytest.raises(ValueError, match="expected names inside its own folder"):
+        checkpoints.load(path)
+    assert not (tmp_path / "outside.txt").exists()
