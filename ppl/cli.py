@@ -6,8 +6,11 @@ Heavy libraries are imported by the subcommand that needs them, so that ``ppl --
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from ppl import __version__
 from ppl.runtime import configure_process
@@ -24,16 +27,25 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run one subcommand; ``args`` default to the command line."""
     configure_process()
     words = list(sys.argv[1:] if args is None else args)
-    if words and words[0] in LIGHTNING_SUBCOMMANDS:
-        from ppl.training_cli import run_training_cli
-
-        run_training_cli(args)
-        return
-    options = build_parser().parse_args(words)
+    is_training = bool(words) and words[0] in LIGHTNING_SUBCOMMANDS
+    options = None if is_training else build_parser().parse_args(words)
     try:
-        options.run(options)
+        if options is None:
+            _train(words)
+        else:
+            options.run(options)
     except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"ppl {options.command}: {error}")
+        if os.environ.get("PPL_TRACEBACK") == "1" or not _is_the_users(error):
+            raise
+        sys.exit("\n".join([f"ppl {words[0]}: {error}", *getattr(error, "__notes__", [])]))
+
+
+def _is_the_users(error: Exception) -> bool:
+    """Whether the message is one of our own, or says which file is missing; anything else is a bug to trace."""
+    if isinstance(error, FileNotFoundError):
+        return True
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return Path(frame.f_code.co_filename).is_relative_to(Path(__file__).parent)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -41,7 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ppl",
         description="Prompt-guided pooling for video language models.",
-        epilog="`ppl SUBCOMMAND --help` shows a subcommand's options; recipes live in recipes/.",
+        epilog="`ppl SUBCOMMAND --help` shows a subcommand's options; recipes live in recipes/. "
+        "PPL_TRACEBACK=1 in the environment shows where in the program an error arose.",
     )
     parser.add_argument("--version", action="version", version=f"ppl {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="SUBCOMMAND")
@@ -70,6 +83,12 @@ def _add_media_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-frames", type=int, help="frames to sample (default: as in training)")
     parser.add_argument("--start", type=float, help="start of the clip, in seconds")
     parser.add_argument("--end", type=float, help="end of the clip, in seconds")
+
+
+def _train(words: list[str]) -> None:
+    from ppl.training_cli import run_training_cli
+
+    run_training_cli(words)
 
 
 def _chat(options: argparse.Namespace) -> None:

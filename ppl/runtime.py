@@ -26,6 +26,7 @@ def configure_process() -> None:
     except OSError:  # a libc that is not glibc keeps its own policy
         return
     mmap_threshold, trim_threshold, top_pad = -3, -1, -2
-    libc.mallopt(mmap_threshold, _KEEP_BELOW)
+    if not libc.mallopt(mmap_threshold, _KEEP_BELOW):
+        libc.mallopt(mmap_threshold, 32 << 20)  # the most that older versions accept
     libc.mallopt(trim_threshold, _KEEP_BELOW)
     libc.mallopt(top_pad, 64 << 20)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from argparse import ArgumentError
 from collections.abc import Sequence
 
 from jsonargparse import set_parsing_settings
@@ -12,6 +14,7 @@ from lightning.pytorch.cli import LightningCLI
 from ppl.callbacks.metrics_writer import MetricsWriter
 from ppl.callbacks.prediction_writer import PredictionWriter
 from ppl.callbacks.training_summary import TrainingSummary
+from ppl.misspelt_keys import misspelt_keys
 
 
 def run_training_cli(args: Sequence[str] | None = None) -> LightningCLI:
@@ -21,9 +24,21 @@ def run_training_cli(args: Sequence[str] | None = None) -> LightningCLI:
     there would be silently ignored.
 
     Every run gets a progress bar, a table of what trains, and JSON lines of what it measures and predicts.
+
+    What cannot be parsed ends the program with status 2 and says which key of which file it is.
     """
+    words = list(sys.argv[1:] if args is None else args)
+    try:
+        return _run(words)
+    except ArgumentError as error:
+        lines = misspelt_keys(words, str(error)) or [f"{error}\n`ppl {words[0]} --help` shows what is accepted"]
+        sys.stderr.write("".join(f"ppl {words[0]}: {line}\n" for line in lines))
+        sys.exit(2)
+
+
+def _run(words: list[str]) -> LightningCLI:
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-    mode = {"parser_mode": "omegaconf+"}
+    options = {"parser_mode": "omegaconf+", "exit_on_error": False}
     return LightningCLI(
         LightningModule,
         LightningDataModule,
@@ -38,6 +53,6 @@ def run_training_cli(args: Sequence[str] | None = None) -> LightningCLI:
             "log_every_n_steps": 10,
         },
         save_config_kwargs={"overwrite": True},
-        parser_kwargs={**mode, **dict.fromkeys(("fit", "validate", "test", "predict"), mode)},
-        args=None if args is None else list(args),
+        parser_kwargs={**options, **dict.fromkeys(("fit", "validate", "test", "predict"), options)},
+        args=words,
     )

@@ -35,7 +35,7 @@ from ppl.datamodules.video_stream import (
     entry_before,
 )
 
-_LENGTH_FROM_ZERO = {"asf": 0, "matroska,webm": 0, "nut": 1, "wtv": 1}
+_LENGTH_FROM_ZERO = {"asf": 0, "avi": 0, "matroska,webm": 0, "nut": 1, "wtv": 1}
 """Containers that count their length from time 0, not from the first frame; and the frames at the end left out."""
 
 
@@ -134,9 +134,8 @@ def _duration(source: VideoSource) -> float:
     else:
         stated = (container.duration or 0) / av.time_base
     if name in _LENGTH_FROM_ZERO:
-        stated += source.seconds(0) + _LENGTH_FROM_ZERO[name] / source.fps
-    elif name == "avi":  # a late start is stored as empty frames
-        stated -= max(0, source.first_dts - (stream.start_time or 0)) * float(source.tick)
+        delayed = name == "avi" and stream.codec_context.has_b_frames
+        stated += source.seconds(0) + (_LENGTH_FROM_ZERO[name] + delayed) / source.fps
     elif name == "flv":  # the decoder's delay counts
         stated -= (source.origin - source.first_dts) * float(source.tick)
     return max(stated, decoded)

@@ -1,10 +1,9 @@
 """Opening of video files, and decoding of their stream into frames that carry the time they appear.
 
-Most containers store when each frame is shown: there decoding starts at the key frame before the wanted time. The
-others (MPEG-PS and raw streams; H.264 with B-frames in AVI, ASF and MXF; whatever else turns out to hold times that
-are missing or go backwards) are read by another rule: frames appear in the order in which the decoder gives them, at
-the times :func:`_in_decoding_order` finds by decoding the whole stream once. Reading then starts at the beginning
-again, so the cost does grow with the length of such a video.
+Most containers store when each frame is shown: there decoding starts at the key frame before the wanted time. Others
+(MPEG-PS, raw streams, H.264 with B-frames in AVI, ASF and MXF, any whose times turn out to be missing or to go
+backwards) are read by another rule: frames appear in the order in which the decoder gives them, at the times that
+:func:`_in_decoding_order` finds by decoding the stream once. Reading starts at the beginning again, so its cost grows.
 
 Times are FFmpeg's integer ticks ("pts"), or seconds from the start of the video stream.
 """
@@ -92,8 +91,7 @@ class VideoSource:
     @property
     def length_is_a_guess(self) -> bool:
         """Tell containers whose headers state no length; FFmpeg guesses one from the size of the file."""
-        kind = self.container.format
-        return kind.name == "mpeg" or bool(kind.flags & Flags.no_timestamps.value)
+        return self.container.format.name == "mpeg" or bool(self.container.format.flags & Flags.no_timestamps.value)
 
     @property
     def fps(self) -> float:
@@ -130,10 +128,9 @@ def _open(path: str | Path) -> Iterator[VideoSource]:
         origin = first_pts if stream.start_time is None else max(stream.start_time, first_pts)
         assert stream.time_base is not None
         source = VideoSource(path, container, stream, stream.time_base, origin, min(dts, default=origin))
-        stores_times = container.format.name in _STORES_TIMES or not stream.codec_context.has_b_frames
-        if source.length_is_a_guess or not (stores_times or pts != sorted(pts)):
-            source = _in_decoding_order(source)
-        yield source
+        reorders = bool(stream.codec_context.has_b_frames) and container.format.name not in _STORES_TIMES
+        unsure = source.length_is_a_guess or (reorders and pts == sorted(pts))
+        yield _in_decoding_order(source) if unsure else source
 
 
 @contextmanager
@@ -147,9 +144,7 @@ def _connect(path: str | Path, options: dict[str, str]) -> Iterator[tuple[InputC
     with container:
         moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         if not moving or moving[0].codec_context is None or moving[0].time_base is None:
-            raise VideoError(
-                f"{path}: no video stream FFmpeg can decode; drop the record or point it at a file with a picture"
-            )
+            raise VideoError(f"{path}: no video stream FFmpeg can decode; drop the record or name another file")
         stream = moving[0]
         # Report what the decoder notices rather than conceal it; one thread, as data workers fill the cores.
         stream.codec_context.options = {"err_detect": "explode"}
@@ -162,16 +157,20 @@ def _in_decoding_order(source: VideoSource) -> VideoSource:
 
     Of the times stored in the file FFmpeg hands each frame its pts and the dts of the packet that released it. The
     series with fewer steps backwards is believed, the pts if both are as good; :func:`_repaired` fills its gaps.
-    Faults are passed over here: reading meets them again, at the same frame, before any time after them counts.
+    Frames after a fault count for the length only: reading stops at the fault.
     """
     stored: list[tuple[int | None, int | None]] = []
+    faults: list[int] = []
     with source.reopened(fflags="nofillin") as fresh, suppress(FFmpegError):  # without the times FFmpeg makes up
         for packet in fresh.container.demux(fresh.stream):
-            with suppress(FFmpegError):
+            try:
                 stored += [(frame.pts, frame.dts) for frame in decode_packet(packet)]
-    shown, released = [pts for pts, _ in stored], [dts for _, dts in stored]
+            except FFmpegError:
+                faults.append(len(stored))
+    times = min([pts for pts, _ in stored], [dts for _, dts in stored], key=_disorder)
     step = float(1 / (Fraction(source.fps) * source.tick))
-    order = _repaired(min(shown, released, key=_disorder), step)
+    intact = faults[0] if faults else len(times)
+    order = _repaired(times[:intact], step) + _repaired(times, step)[intact:]
     return replace(source, order=order, origin=order[0] if order else source.origin)
 
 
@@ -188,10 +187,10 @@ def _repaired(times: list[int | None], step: float) -> tuple[int, ...]:
     a constant rate, but for the jitter of MPEG-PS, frames are evenly spaced. Else those between known ones are spread
     evenly, and those before and after go on at the average rate.
     """
-    known: dict[int, int] = {}
+    latest, known = -math.inf, {}
     for index, time in enumerate(times):
-        if time is not None and time > max(known.values(), default=-math.inf):
-            known[index] = time
+        if time is not None and time > latest:
+            latest = known[index] = time
     known = known or {0: 0}
     places, values = np.array(list(known)), np.array(list(known.values()), dtype=float)
     count, span = len(places), places[-1] - places[0]
@@ -199,8 +198,7 @@ def _repaired(times: list[int | None], step: float) -> tuple[int, ...]:
     even = values[0] + (every - places[0]) * step
     if count <= span and np.abs(even[places] - values).max(initial=0) <= _JITTER * step:
         return tuple(even.round().astype(int).tolist())
-    if count > 1:
-        step = (values[-1] - values[0]) / span
+    step = (values[-1] - values[0]) / span if span else step
     spread = np.interp(every, places, values)
     spread += np.minimum(every - places[0], 0) * step + np.maximum(every - places[-1], 0) * step
     return tuple(spread.round().astype(int).tolist())

@@ -42,11 +42,18 @@ class Part(NamedTuple):
 
 
 def split_parts(model: VideoLLM, rates: LearningRates) -> list[Part]:
-    """Name each parameter's part once and attach its rate; parts the model lacks are left out."""
+    """Name each parameter's part once and attach its rate.
+
+    Parts that the model lacks are left out; an aligner that the pooler does not read is frozen whatever its rates.
+    """
     groups = dict(model.backbone.parts())
+    unread: set[str] = set()
     if model.aligner is not None:
-        groups |= dict(model.aligner.parts())
-    return [Part(f.name, groups[f.name], getattr(rates, f.name)) for f in fields(rates) if groups.get(f.name)]
+        aligner = dict(model.aligner.parts())
+        unread = set() if model.pooler.uses_relevance else set(aligner)
+        groups |= aligner
+    names = [f.name for f in fields(rates) if f.name in groups]
+    return [Part(name, groups[name], None if name in unread else getattr(rates, name)) for name in names]
 
 
 def freeze_parts(parts: list[Part]) -> None:

@@ -74,6 +74,10 @@ class SFTModule(LightningModule):
         """What the data module must know to prepare inputs."""
         return self.model.input_spec
 
+    def on_train_start(self) -> None:
+        """Settle the modes: Lightning leaves them as they were built."""
+        self.train()
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Next-token loss of one batch."""
         del batch_idx

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import accumulate
@@ -50,6 +51,7 @@ def write_video(
     pix_fmt: str = "yuv420p",
     rotation: int = 0,
     sound: float = 0.0,
+    subtitle: tuple[float, float] | None = None,
     options: dict[str, str] | None = None,
     muxer: dict[str, str] | None = None,
     tick: Fraction = MILLISECOND,
@@ -64,6 +66,9 @@ def write_video(
         if rotation:
             stream.set_display_rotation(rotation)
         silence = add_silence(container) if sound else None
+        words = add_words(container, *subtitle) if subtitle else None
+        if words is not None:
+            container.mux(words)
         for index, time in enumerate(pts):
             frame = av.VideoFrame.from_ndarray(barcode(index))
             frame.pts, frame.time_base = time, tick
@@ -72,6 +77,14 @@ def write_video(
         if silence is not None:
             write_silence(container, silence, sound)
     return path
+
+
+def add_words(container: OutputContainer, begins: float, ends: float) -> av.Packet:
+    text = f"1\n00:00:{begins:06.3f} --> 00:00:{ends:06.3f}\nwords\n".replace(".", ",")
+    with av.open(io.BytesIO(text.encode()), format="srt") as written:
+        packet = next(written.demux())
+        packet.stream = container.add_stream_from_template(written.streams[0])
+        return packet
 
 
 def add_silence(container: OutputContainer) -> av.AudioStream:
@@ -187,11 +200,82 @@ def test_cover_art_is_not_the_video(tmp_path: Path) -> None:
         read_video(path, 2)
 
 
-def test_times_that_go_backwards_are_refused(tmp_path: Path) -> None:
-    """AVI does not store when frames are shown; what FFmpeg makes up for H.264 with B-frames is out of order."""
-    path = write_video(tmp_path / "old.avi", range(100), b_frames=3, tick=Fraction(1, 25))
-    with pytest.raises(VideoError, match=r"old\.avi: times of frames go backwards; convert it: ffmpeg"):
-        read_video(path, 8)
+FRAME = Fraction(1, 25)
+MPEG2 = {"codec": "mpeg2video", "options": {"b": "2000000"}}
+REORDERED = {
+    "old.avi": {},
+    "old.asf": {},
+    "old.mxf": {},
+    "old.h264": {},
+    "late.asf": {"pts": range(125, 225)},
+    "mpeg2.asf": MPEG2,
+    "mpeg1.asf": MPEG2 | {"codec": "mpeg1video"},
+    "mpeg4.asf": {"codec": "mpeg4"},
+    "mpeg4.avi": {"codec": "mpeg4"},
+    "mpeg2.mpeg": MPEG2,
+    "mpeg2.vob": MPEG2,
+    "mpeg1.mpeg": MPEG2 | {"codec": "mpeg1video"},
+    "h264.mpeg": {},
+    "mpeg2.ts": MPEG2,
+    "new.ts": {},
+    "new.mov": {},
+    "new.nut": {},
+    "late.nut": {"pts": range(125, 225)},
+    "late.flv": {"pts": range(125, 225)},
+    "late.mov": {"pts": range(125, 225)},
+}
+
+
+@pytest.mark.parametrize("name", REORDERED)
+def test_frames_stored_out_of_order_are_put_in_order(tmp_path: Path, name: str) -> None:
+    """At 25 frames a second the index of the frame on screen is known without decoding."""
+    path = write_video(tmp_path / name, **{"pts": range(100), "b_frames": 2, "tick": FRAME} | REORDERED[name])
+    for num_frames, start, end in ((8, None, None), (100, None, None), (5, 1.1, 2.3), (1, 3.0, None)):
+        clip = read_video(path, num_frames, start=start, end=end)
+        assert clip.duration == pytest.approx(4.0)
+        wanted = [int(time * 25 + 1e-6) for time in uniform_midpoints(start or 0.0, end or 4.0, num_frames)]
+        assert indices(clip.frames) == wanted
+        assert clip.timestamps == pytest.approx([index / 25 for index in wanted], abs=1e-3)
+    assert probe_video(path).fps == pytest.approx(25)
+
+
+def test_frames_without_even_spacing_are_put_in_order(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "variable.asf", VARIABLE, b_frames=2)
+    clip = read_video(path, 50, end=10.0)
+    expected = [
+        max(i for i, pts in enumerate(VARIABLE) if pts - 10 <= 1000 * t) for t in uniform_midpoints(0.0, 10.0, 50)
+    ]
+    assert indices(clip.frames) == expected
+
+
+def test_times_found_out_of_order_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_stream, "_STORES_TIMES", {"avi"})
+    path = write_video(tmp_path / "old.avi", range(100), b_frames=2, tick=FRAME)
+    assert indices(read_video(path, 8).frames) == [6, 18, 31, 43, 56, 68, 81, 93]
+
+
+@pytest.mark.parametrize("name", ["old.avi", "h264.mpeg", "mpeg2.mpeg"])
+def test_damage_is_an_error_whatever_the_order(tmp_path: Path, name: str) -> None:
+    path = write_video(
+        tmp_path / name, **{"pts": range(100), "b_frames": 2, "tick": FRAME, "gop": 1000} | REORDERED[name]
+    )
+    content = bytearray(path.read_bytes())
+    start, size = packet_place(path, 50) if name == "old.avi" else (len(content) * 4 // 10, 200)
+    content[start : start + size] = b"\xff" * size
+    path.write_bytes(content)
+    with pytest.raises(VideoError, match=r"damaged .*decoding stopped at [12]\.\d+ s, before the frame wanted"):
+        read_video(path, 4)
+    assert indices(read_video(path, 2, end=1.0).frames) == [6, 18]
+
+
+@pytest.mark.parametrize("begins", [2.0, 5.0])
+def test_the_last_frame_holds_while_subtitles_go_on(tmp_path: Path, begins: float) -> None:
+    path = tmp_path / "words.mkv"
+    write_video(path, subtitle=(begins, 6.0))
+    path.write_bytes(path.read_bytes().replace(b"DURATION", b"SOMETHING"[:8]))  # leave the container's length only
+    clip = read_video(path, 6)
+    assert clip.duration == pytest.approx(6.0, abs=0.1)
+    assert indices(clip.frames) == [12, 37, 62, 87, 99, 99]
 
 
 def test_the_first_of_several_streams_is_read(tmp_path: Path) -> None:

@@ -63,5 +63,7 @@ def test_another_context_does_not_fit(stored):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"nothing\.safetensors', expected .* of an alignment run: run it first"):
+    with pytest.raises(
+        FileNotFoundError, match=r"nothing\.safetensors', expected .* of an alignment run: run it first"
+    ):
         load_alignment(tmp_path / "nothing.safetensors", *pair())

@@ -24,6 +24,7 @@ def test_every_parameter_has_one_part_except_the_logit_scale():
     assert sum(owners.values()) == len(list(model.parameters())) - 1
 
 
+@pytest.mark.filterwarnings("ignore:Attribute '.*' is an instance of `nn.Module`:UserWarning")
 def test_alignment_owns_the_logit_scale_too():
     module = AlignModule(tiny_backbone(), tiny_aligner())
     owners = Counter(id(parameter) for part in module.parts for parameter in part.parameters)

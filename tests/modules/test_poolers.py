@@ -58,11 +58,10 @@ def test_counts_are_known_beforehand(cls, options, kind, size):
     grid, relevance = inputs(size)
     try:
         count = pooler.num_tokens(size, kind)
-    except ValueError as error:
+    except ValueError:
         for refused in (lambda: pooler(grid, relevance, kind), lambda: pooler.output_grid(size, kind)):
-            with pytest.raises(ValueError, match=r"kernel_size=.* does not fit a grid of \(t, h, w\)=") as raised:
+            with pytest.raises(ValueError, match=r"kernel_size=.* does not fit a grid of \(t, h, w\)="):
                 refused()
-            assert str(raised.value) == str(error)
         return
     assert count >= 1
     assert pooler(grid, relevance, kind).shape == (count, CHANNELS)

@@ -118,7 +118,7 @@ def test_the_tower_runs_once_a_batch_and_never_for_text():
     model = plain_model()
     with inputs_seen(model.backbone.vision_tower) as seen:
         logits_of(model, *conversations())
-        assert [len(pixels) for pixels in seen] == [4 + 3 + 2 + 5 + 3 + 2]
+        assert [len(pixels) for pixels in seen] == [4 + 3 + 2 + (4 + 3) + 3 + 2]
         logits_of(model, ([], "what ?", "red"))
         assert len(seen) == 1
 
@@ -132,7 +132,7 @@ def test_cached_media_are_not_encoded_again():
         fresh = logits_of(model, ([known], "what ?", "red"), ([nameless], "what ?", "red"))
         mixed = logits_of(model, ([other], "what ?", "red"), ([known], "what ?", "red"))
         again = logits_of(model, ([known], "what ?", "red"), ([other], "what ?", "red"))
-    assert [len(pixels) for pixels in seen] == [4 + 2, 3]
+    assert [len(pixels) for pixels in seen] == [4 + 2, 5]
     torch.testing.assert_close(mixed[1], fresh[0], **CLOSE)
     torch.testing.assert_close(again, [mixed[1], mixed[0]], **CLOSE)
 
@@ -144,7 +144,7 @@ def test_a_cache_of_a_tower_that_trains_is_refused():
 
 
 def test_guided_pooling_needs_an_aligner():
-    with pytest.raises(ValueError, match="got WeightedPooler without an aligner, expected .* set model.aligner"):
+    with pytest.raises(ValueError, match=r"got WeightedPooler without an aligner, expected .* set model.aligner"):
         VideoLLM(tiny_backbone(), WeightedPooler())
     with pytest.raises(ValueError, match="got a model without an aligner"):
         plain_model().relevance(torch.zeros(1, 6, 6, 96), torch.zeros(64))

@@ -20,7 +20,7 @@ CLIP_FOLDER = ROOT / "recipes/parts/aligners/tiny_clip"
 
 
 def tiny_backbone(folder=BACKBONE_FOLDER, **options):
-    backbone = LlavaNextBackbone(str(folder), initialize="random", **options).eval()
+    backbone = LlavaNextBackbone(str(folder), initialize="random", **options)
     with torch.no_grad():
         for weight in backbone.language_model.layers.parameters():  # initialised so small that any text answers alike
             weight.mul_(3 if weight.ndim > 1 else 1)
@@ -28,7 +28,7 @@ def tiny_backbone(folder=BACKBONE_FOLDER, **options):
 
 
 def tiny_aligner(**options):
-    return CLIPAligner(f"local-dir:{CLIP_FOLDER}", None, load_weights=False, **options).eval()
+    return CLIPAligner(f"local-dir:{CLIP_FOLDER}", None, load_weights=False, **options)
 
 
 def plain_model(**options):

@@ -165,12 +165,12 @@ def test_the_longest_prompt_fits_without_warning(folder):
 
 @pytest.mark.parametrize("prompt", ["", " \n"])
 def test_an_empty_prompt_is_refused(prompt):
-    with pytest.raises(ValueError, match="got an empty prompt .* expected a question or an instruction"):
+    with pytest.raises(ValueError, match=r"got an empty prompt .* expected a question or an instruction"):
         tiny_aligner().tokenize(["what ?", prompt])
 
 
 def test_a_misspelt_architecture_lists_the_choices():
-    with pytest.raises(ValueError, match="got architecture='ViT-L-41', expected .* one of .*'ViT-L-14-336'"):
+    with pytest.raises(ValueError, match=r"got architecture='ViT-L-41', expected .* one of .*'ViT-L-14-336'"):
         CLIPAligner("ViT-L-41", "openai")
 
 

@@ -132,7 +132,7 @@ def test_a_saved_model_comes_back(saved):
     batch = make_batch(before, ([image(50, 96)], QUESTION, ANSWER))
     with torch.no_grad():
         assert torch.equal(before(batch), after(batch))
-    names = "image_token image_grid_pinpoints image_size grid_size max_length".split()
+    names = ["image_token", "image_grid_pinpoints", "image_size", "grid_size", "max_length"]
     specs = [{name: getattr(m.input_spec, name) for name in names} for m in (before, after)]
     assert specs[0] == specs[1]
 

@@ -148,13 +148,13 @@ class Backbone(nn.Module):
         if medium.kind != "image" or grid is None:
             return tokens
         views = tokens.unflatten(0, grid)
-        return pack_tiles(views, medium.image_size, self.tiles(medium), self.hf.model.image_newline)
+        return pack_tiles(views, _size_in_tokens(grid, medium), self.tiles(medium), self.hf.model.image_newline)
 
     def num_tokens(self, num_pooled: int, grid: Size3 | None, medium: MediumInfo) -> int:
         """Length of `layout`'s result; pure arithmetic."""
         if medium.kind != "image" or grid is None:
             return num_pooled
-        return num_packed_tokens(grid[1], grid[2], medium.image_size, self.tiles(medium))
+        return num_packed_tokens(grid[1], grid[2], _size_in_tokens(grid, medium), self.tiles(medium))
 
     def embed(self, input_ids: Int64[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
         """Embed text ids; placeholders get their own embedding, to be replaced by visual tokens."""
@@ -166,3 +166,12 @@ class Backbone(nn.Module):
         """Run the language model on spliced embeddings and return its logits."""
         hidden = self.language_model(inputs_embeds=inputs_embeds, attention_mask=attention_mask).last_hidden_state
         return self.hf.lm_head(hidden)
+
+
+def _size_in_tokens(grid: Size3, medium: MediumInfo) -> tuple[int, int]:
+    """Stretch the image's size as pooling stretched its views, so that padding is found where it is.
+
+    Views are square and so are unpooled tokens; windows of 3 x 2 patches, say, are not.
+    """
+    height, width = medium.image_size
+    return (height, width) if grid[1] == grid[2] else (height * grid[1], width * grid[2])

@@ -66,4 +66,4 @@ def _load_strictly(source: str, dtype: torch.dtype) -> LlavaNextForConditionalGe
         lines = "\n".join(f"  {key.replace('_', ' ')}: {', '.join(keys)}" for key, keys in problems.items() if keys)
         msg = f"the weights of {source} do not match LlavaNextForConditionalGeneration:\n{lines}"
         raise ValueError(msg)
-    return hf
+    return hf.train()  # like any new module; Lightning keeps modes, and transformers hands it over in evaluation mode
