@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import importlib
 import inspect
+import os
 import re
 import typing
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -65,7 +66,7 @@ def misspelt_keys(words: Sequence[str], refusal: str) -> list[str]:
 
 def _walk(value: Any, place: _Place, kind: Callable[..., Any] | None) -> Iterator[str]:  # noqa: ANN401  any YAML
     if isinstance(value, str) and value.endswith((".yaml", ".yml")):
-        part = Path(place.file).parent / value
+        part = Path(os.path.normpath(place.file.parent / value))
         if part.is_file():
             yield from _walk(_read(part), place._replace(file=part), kind)
     elif isinstance(value, list):

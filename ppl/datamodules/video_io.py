@@ -209,7 +209,7 @@ def _goes_on(source: VideoSource, ended: int, wanted: int) -> bool:
     """Tell a stream that ends before the others (its last frame holds) from a file that is cut short.
 
     Sound up to the wanted time shows it. A subtitle may have been stored long before its end, so it has to begin after
-    the picture's end, or to last until the end the container states.
+    the picture's end, or seconds before and last until the end the container states.
     """
     end, time = ended * source.tick, wanted * source.tick
     file_end = (source.container.duration or math.inf) / av.time_base
@@ -222,7 +222,8 @@ def _goes_on(source: VideoSource, ended: int, wanted: int) -> bool:
             if packet.pts is None:
                 continue
             begins, stops = packet.pts * packet.time_base, (packet.pts + (packet.duration or 0)) * packet.time_base
-            shows_it = packet.stream in sound or begins >= end or stops >= file_end - 0.05
+            lasts = begins >= end - 10 and stops >= file_end - 0.05
+            shows_it = packet.stream in sound or begins >= end or lasts
             if shows_it and stops >= time:
                 return True
     return False

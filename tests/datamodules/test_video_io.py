@@ -272,10 +272,18 @@ def test_damage_is_an_error_whatever_the_order(tmp_path: Path, name: str) -> Non
 def test_the_last_frame_holds_while_subtitles_go_on(tmp_path: Path, begins: float) -> None:
     path = tmp_path / "words.mkv"
     write_video(path, subtitle=(begins, 6.0))
-    path.write_bytes(path.read_bytes().replace(b"DURATION", b"SOMETHING"[:8]))  # leave the container's length only
+    path.write_bytes(path.read_bytes().replace(b"DURATION", b"OTHERTAG"))  # leave the container's length only
     clip = read_video(path, 6)
     assert clip.duration == pytest.approx(6.0, abs=0.1)
     assert indices(clip.frames) == [12, 37, 62, 87, 99, 99]
+
+
+def test_a_long_subtitle_does_not_hide_that_a_file_is_cut_short(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "cut.mkv", [40 * index for index in range(300)], subtitle=(0.5, 14.0))
+    content = path.read_bytes().replace(b"DURATION", b"OTHERTAG")
+    path.write_bytes(content[: len(content) * 95 // 100])
+    with pytest.raises(VideoError, match=r"cut\.mkv: cut short; decoding stopped at 1[01]\."):
+        read_video(path, 14)
 
 
 def test_the_first_of_several_streams_is_read(tmp_path: Path) -> None:

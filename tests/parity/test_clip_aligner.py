@@ -130,7 +130,9 @@ def test_the_logit_scale_does_not_train_by_itself(folder):
     assert aligner.logit_scale.item() == pytest.approx(math.log(50))
 
 
-@pytest.mark.parametrize(("architecture", "tag"), [(f"local-dir:{CLIP_FOLDER}", None), ("ViT-B-32", "openai")])
+@pytest.mark.parametrize(
+    ("architecture", "tag"), [(f"local-dir:{CLIP_FOLDER}", None), ("ViT-B-32", "openai")], ids=["folder", "built in"]
+)
 def test_files_rebuild_the_aligner(architecture, tag, tmp_path):
     """The tag is not in the files, but that OpenAI's weights want QuickGELU must be."""
     aligner = CLIPAligner(architecture, tag, load_weights=False).eval()

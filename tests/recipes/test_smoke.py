@@ -1,0 +1,55 @@
+"""Every experiment trains, validates, resumes and is tested, on the tiny model of its class."""
+
+import json
+
+import pytest
+import torch
+
+from tests.recipes.discovery import QUIET, SMALL, found, model_class, run
+
+EXPERIMENTS = found("experiments")
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(checkpoint):
+    return torch.load(checkpoint, weights_only=True)["state_dict"]
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS)
+def test_two_steps_and_on_from_there(path, tmp_path):
+    recipe = ["-c", path, "-c", "recipes/overlays/debug.yaml", *SMALL[model_class(path)], *QUIET]
+    first, second, third = (f"--trainer.default_root_dir={tmp_path / name}" for name in ("fit", "eval", "resumed"))
+
+    cli = run("fit", *recipe, first)
+    assert cli.trainer.global_step == 2
+    (checkpoint,) = (tmp_path / "fit").rglob("*.ckpt")
+    (line,) = metrics(tmp_path / "fit")
+    assert (line["stage"], line["step"]) == ("val", 2)
+    assert line["metrics"]["val/loss"] > 0
+
+    stage = "test" if "test/loss" in _tested(cli) else "validate"
+    run(stage, *recipe, second, f"--ckpt_path={checkpoint}")
+    (again,) = metrics(tmp_path / "eval")
+    if stage == "validate":
+        assert again["metrics"] == pytest.approx(line["metrics"], rel=1e-4), "other weights than those just validated"
+    else:
+        assert again["metrics"]["test/loss"] > 0
+        assert 0 <= again["metrics"]["test/accuracy/mean"] <= 1
+
+    more = ("--trainer.max_steps=4", "--trainer.max_epochs=2", f"--ckpt_path={checkpoint}")
+    resumed = run("fit", *recipe, third, *more)
+    assert resumed.trainer.global_step == 4
+    assert [line["step"] for line in metrics(tmp_path / "resumed")] == [4], "it began anew instead of resuming"
+    (later,) = (tmp_path / "resumed").rglob("*.ckpt")
+    before, after = weights(checkpoint), weights(later)
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def _tested(cli):
+    """Stages the model has: one without a test step is validated."""
+    overridden = type(cli.model).__dict__.get("test_step") is not None
+    return {"test/loss"} if overridden else set()

@@ -1,0 +1,39 @@
+"""The README's numbers and commands are those of the repository."""
+
+import json
+import re
+from pathlib import Path
+
+from benchmarks.readme import END, RESULTS, START, block
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_table_is_the_committed_result():
+    shown = README.split(START)[1].split(END)[0]
+    assert shown == block(json.loads(RESULTS.read_text()))
+
+
+def test_the_result_keeps_the_promised_margins():
+    """Three seeds, 20 points, 8 times uniform, not lower after tuning, motion above chance."""
+    report = json.loads(RESULTS.read_text())
+    seeds = list(report["seeds"].values())
+    assert len(seeds) >= 3
+    assert min(report["summary"]["weighted_minus_average_points"]) >= 20
+    for seed in seeds:
+        attention = seed["localisation"]
+        assert attention["after"]["times_uniform"] >= 8
+        assert attention["after"]["mass"] >= attention["before"]["mass"] - 0.005  # 400 questions: s.e. of about 0.005
+        assert seed["accuracy"]["weighted"]["motion"] > 0.30
+        assert seed["accuracy"]["average_4x"]
+
+
+def test_every_path_it_names_exists():
+    for path in re.findall(r"(?:recipes|benchmarks|docs)/[\w/.-]+\.(?:yaml|json|md|png)", README):
+        assert (ROOT / path).exists(), path
+
+
+def test_every_make_target_it_names_exists():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z-]+)", README)) <= targets
