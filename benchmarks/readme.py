@@ -34,8 +34,9 @@ def block(report: dict) -> str:
     lines += [
         "",
         f"Accuracy in % on test questions of unseen videos, mean of {len(seeds)} seeds of the whole chain (alignment "
-        f"included), {report['steps']} steps of tuning. Chance: 12 for colour and shape, 25 for motion and background, else "
-        f"about 50. Relevance on the asked object is {span(attention['before'])} times uniform before tuning and "
+        f"included), {report['steps']} steps of tuning. Chance: 12 for colour and shape, 25 for motion and background, "
+        "about 50 for the others. Relevance on the asked object is "
+        f"{span(attention['before'])} times uniform before tuning and "
         f"{span(attention['after'])} times after; {summary['alignment_retries']} alignments had to be retried. "
         f"Command: `{report['command'].strip()}` ({report['seconds'] / 60:.0f} minutes on 2 cores) at commit "
         f"`{report['commit'][:10]}`; [all numbers](benchmarks/results/embedded.json).",

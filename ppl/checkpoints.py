@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import tempfile
 import warnings
 from copy import deepcopy
@@ -32,15 +33,27 @@ def load(path: str | Path) -> SFTModule:
             "run `make demo`, or name another with --checkpoint"
         )
         raise FileNotFoundError(msg)
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    if "ppl" not in checkpoint or "hyper_parameters" not in checkpoint:
-        msg = f"{path} is no checkpoint of `ppl fit` (it lacks its recipe); expected a file that SFTModule saved"
-        raise ValueError(msg)
+    checkpoint = _read(path)
     with tempfile.TemporaryDirectory() as folder:
         module = _build(checkpoint, Path(folder))
     module.on_load_checkpoint(checkpoint)
     _load_strictly(module, checkpoint["state_dict"], path)
     return module.eval()
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        msg = (
+            f"{path} holds more than tensors and plain values, or is no checkpoint at all; expected one that `ppl fit` "
+            "wrote (a module built in Python stores live objects in place of its recipe: train it by the CLI)"
+        )
+        raise ValueError(msg) from error
+    if not isinstance(checkpoint, dict) or "ppl" not in checkpoint or "hyper_parameters" not in checkpoint:
+        msg = f"{path} is no checkpoint of `ppl fit` (it lacks its recipe); expected a file that SFTModule saved"
+        raise ValueError(msg)
+    return checkpoint
 
 
 def _build(checkpoint: dict[str, Any], folder: Path) -> SFTModule:

@@ -35,17 +35,24 @@ def main(args: Sequence[str] | None = None) -> None:
         else:
             options.run(options)
     except (ValueError, FileNotFoundError) as error:
-        if os.environ.get("PPL_TRACEBACK") == "1" or not _is_the_users(error):
+        told = None if os.environ.get("PPL_TRACEBACK") == "1" else _told_to_the_user(error)
+        if told is None:
             raise
-        sys.exit("\n".join([f"ppl {words[0]}: {error}", *getattr(error, "__notes__", [])]))
+        sys.exit("\n".join([f"ppl {words[0]}: {told}", *getattr(told, "__notes__", [])]))
 
 
-def _is_the_users(error: Exception) -> bool:
-    """Whether the message is one of our own, or says which file is missing; anything else is a bug to trace."""
-    if isinstance(error, FileNotFoundError):
-        return True
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return Path(frame.f_code.co_filename).is_relative_to(Path(__file__).parent)
+def _told_to_the_user(error: BaseException | None) -> BaseException | None:
+    """Find the message of ours, or that of a missing file, in what was raised; anything else is a bug to trace.
+
+    jsonargparse wraps what a class raises when it is made.
+    """
+    while error is not None:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        ours = Path(frame.f_code.co_filename).is_relative_to(Path(__file__).parent)
+        if isinstance(error, FileNotFoundError) or (ours and isinstance(error, ValueError)):
+            return error
+        error = error.__cause__
+    return None
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from jsonargparse import set_parsing_settings
 from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningCLI
 
 from ppl.callbacks.metrics_writer import MetricsWriter
@@ -36,10 +36,20 @@ def run_training_cli(args: Sequence[str] | None = None) -> LightningCLI:
         sys.exit(2)
 
 
+class _RecipeCLI(LightningCLI):
+    def instantiate_trainer(self, **kwargs: object) -> Trainer:
+        """Add a progress bar, unless the recipe has its own or wants none."""
+        config = self.config_init[str(self.subcommand)].trainer
+        own = config.callbacks or []
+        if config.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in own):
+            kwargs["callbacks"] = [*own, RichProgressBar(leave=True)]
+        return super().instantiate_trainer(**kwargs)
+
+
 def _run(words: list[str]) -> LightningCLI:
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     options = {"parser_mode": "omegaconf+", "exit_on_error": False}
-    return LightningCLI(
+    return _RecipeCLI(
         LightningModule,
         LightningDataModule,
         trainer_class=Trainer,
@@ -48,7 +58,7 @@ def _run(words: list[str]) -> LightningCLI:
         seed_everything_default=0,
         auto_configure_optimizers=False,
         trainer_defaults={
-            "callbacks": [RichProgressBar(leave=True), TrainingSummary(), MetricsWriter(), PredictionWriter()],
+            "callbacks": [TrainingSummary(), MetricsWriter(), PredictionWriter()],
             "enable_model_summary": False,
             "log_every_n_steps": 10,
         },

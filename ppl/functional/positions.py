@@ -72,10 +72,10 @@ def grid_positions(
         raise ValueError(f"dim={dim} is too small: use at least 6, a sine and a cosine for each of (t, h, w)")
     if min(size) < 1:
         raise ValueError(f"size={size} has an axis smaller than 1: use integers >= 1 for (t, h, w)")
-    frequencies = math.pi * torch.logspace(0, math.log10(max_half_waves), dim // 6, device=device)
+    frequencies = math.pi * torch.logspace(0, math.log10(max_half_waves), dim // 6, dtype=torch.float32, device=device)
     features = []
     for axis, extent in enumerate(size):
-        centres = (torch.arange(extent, device=device) + 0.5) / extent
+        centres = (torch.arange(extent, dtype=torch.float32, device=device) + 0.5) / extent
         angles = centres[:, None] * frequencies
         waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
         shape = [extent if i == axis else 1 for i in range(3)]

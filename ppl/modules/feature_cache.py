@@ -14,7 +14,8 @@ class FeatureCache:
     """Patch grids in host memory, by medium.
 
     Args:
-        max_gib: Memory to use at most; media beyond it are encoded each time, and counted in ``num_refused``.
+        max_gib: Memory to use at most; media beyond it, and those whose values overflow ``dtype``, are encoded each
+            time, and counted in ``num_refused``.
         dtype: Precision of what is kept.
     """
 
@@ -29,21 +30,20 @@ class FeatureCache:
         """The grid kept under ``key``, in the cache's own precision."""
         return self._grids.get(key)
 
-    def put(self, key: str, grid: Float[Tensor, "t h w c"]) -> None:
-        """Keep a grid; an empty key is never kept."""
+    def put(self, key: str, grid: Float[Tensor, "t h w c"]) -> Float[Tensor, "t h w c"]:
+        """Keep a grid, and return what `get` will: the first epoch sees the same rounding as the others.
+
+        An empty key is never kept; what is not kept is returned as it came.
+        """
         if not key or key in self._grids:
-            return
+            return self._grids.get(key, grid)
         kept = grid.detach().to("cpu", self.dtype, copy=True)
-        if self.num_bytes + kept.nbytes > self.max_bytes:
+        if self.num_bytes + kept.nbytes > self.max_bytes or not kept.isfinite().all():
             self.num_refused += 1
-            return
+            return grid
         self._grids[key] = kept
         self.num_bytes += kept.nbytes
-
-    def clear(self) -> None:
-        """Forget everything, for example after new tower weights were loaded."""
-        self._grids.clear()
-        self.num_bytes = self.num_refused = 0
+        return kept
 
     def __len__(self) -> int:
         return len(self._grids)

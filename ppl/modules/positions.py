@@ -38,7 +38,9 @@ class GridPositions(nn.Module):
         """Return the grid with positions added."""
         channels = grid.shape[-1]
         generator = torch.Generator().manual_seed(self.seed)
-        projection = torch.randn(self.features, channels, generator=generator) * (2 / self.features) ** 0.5
+        projection = (
+            torch.randn(self.features, channels, generator=generator, dtype=torch.float32) * (2 / self.features) ** 0.5
+        )
         size = (grid.shape[-4], grid.shape[-3], grid.shape[-2])
         waves = grid_positions(size, self.features, max_half_waves=self.max_half_waves, device=grid.device)
         encoding = waves @ projection.to(grid.device)

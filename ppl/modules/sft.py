@@ -6,6 +6,7 @@ from typing import Any
 
 import transformers
 from lightning import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
@@ -84,6 +85,16 @@ class SFTModule(LightningModule):
         loss = next_token_loss(self.model(batch), batch["labels"])
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["ids"]))
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Say how many media the feature cache had no room for."""
+        cache = self.model.cache
+        if cache is not None and cache.num_refused:
+            rank_zero_warn(
+                f"the feature cache ({cache.max_bytes / 2**30:g} GiB, {len(cache)} media) refused {cache.num_refused} "
+                "times: those media went through the vision tower again; raise cache_gib"
+            )
+            cache.num_refused = 0
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss and answer accuracy of one batch."""

@@ -100,9 +100,7 @@ class VideoLLM(nn.Module):
             with nullcontext() if tower_trains else torch.no_grad():
                 encoded = self.backbone.encode_frames(torch.cat([frames[i] for i in missing]))
             for i, grid in zip(missing, encoded.split([media[i].num_frames for i in missing]), strict=True):
-                grids[i] = grid
-                if self.cache is not None:
-                    self.cache.put(media[i].key, grid)
+                grids[i] = self.cache.put(media[i].key, grid) if self.cache is not None else grid
         tower = next(self.backbone.vision_tower.parameters())
         return [grid.to(tower.device, tower.dtype) for grid in grids if grid is not None]
 

@@ -46,11 +46,16 @@ def test_a_key_is_kept_once_and_an_empty_one_never():
     assert cache.get("") is None
 
 
-def test_clear_forgets_everything():
-    cache = FeatureCache(max_gib=1.5 * GRID_BYTES / 2**30)
-    cache.put("a", grid())
-    cache.put("b", grid())
-    cache.clear()
-    assert (len(cache), cache.num_bytes, cache.num_refused) == (0, 0, 0)
-    cache.put("b", grid())
-    assert cache.get("b") is not None
+def test_put_returns_what_get_will():
+    cache, first = FeatureCache(max_gib=1.5 * GRID_BYTES / 2**30), grid()
+    assert torch.equal(cache.put("a", first), cache.get("a"))
+    assert torch.equal(cache.put("a", grid()), cache.get("a"))  # the first one stays
+    refused = grid()
+    assert cache.put("b", refused) is refused
+    assert cache.put("", refused) is refused
+
+
+def test_what_overflows_is_refused_and_counted():
+    cache = FeatureCache()
+    assert cache.put("a", torch.full((1, 1, 1, 1), 7e4)).item() == 7e4
+    assert (cache.get("a"), cache.num_refused) == (None, 1)

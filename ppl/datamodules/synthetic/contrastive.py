@@ -166,7 +166,7 @@ class SyntheticContrastiveDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[ContrastiveBatch]:
         """Frames of unseen videos with up to six objects."""
-        even = NamingMix(1, 1, 1, 1)
+        even = NamingMix(1.0, 1.0, 1.0, 1.0)
         size = self.num_held_out_batches
         return self._loader(FrameQuestions(self._inputs(), _HELD_OUT_SEED, size, self.batch_size, even, held_out=True))
 

@@ -130,5 +130,5 @@ class SyntheticInstructionDataModule(ConversationDataModule):
         if split == "train":
             return SyntheticQuestions(processor, self.seed, self.num_videos, self.num_questions, self.mix, prompt=False)
         videos, questions = self.num_held_out_videos, self.num_held_out_questions
-        even = QuestionMix(1, 1, 1, 1, 1, 1, 1)
+        even = QuestionMix(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
         return SyntheticQuestions(processor, _HELD_OUT_SEEDS[split], videos, questions, even, prompt=split == "predict")

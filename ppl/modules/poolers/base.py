@@ -44,6 +44,9 @@ class WindowPooler(Pooler, ABC):
         stride: Step between windows of a video; null: the kernel size, so that windows tile the grid.
         image_kernel_size: Window of an image, alone or one of several.
         image_stride: Step between windows of an image; null: the image kernel size.
+
+    Raises:
+        ValueError: An image's window would merge its views.
     """
 
     def __init__(
@@ -54,10 +57,20 @@ class WindowPooler(Pooler, ABC):
         image_stride: Size3 | None = None,
     ) -> None:
         super().__init__()
+        self._check_views(image_kernel_size, image_stride or image_kernel_size)
         self.kernel_size = kernel_size
         self.stride = stride or kernel_size
         self.image_kernel_size = image_kernel_size
         self.image_stride = image_stride or image_kernel_size
+
+    @staticmethod
+    def _check_views(kernel_size: Size3, stride: Size3) -> None:
+        if kernel_size[0] != 1 or stride[0] != 1:
+            msg = (
+                f"got image_kernel_size={kernel_size} and image_stride={stride}, expected 1 as the first of each: "
+                "the views of a tiled image are not frames, and are never merged"
+            )
+            raise ValueError(msg)
 
     def window(self, kind: MediaKind) -> tuple[Size3, Size3]:
         """Kernel size and stride for one kind of medium."""

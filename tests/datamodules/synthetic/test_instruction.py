@@ -1,0 +1,109 @@
+import pytest
+import torch
+
+from ppl.datamodules.processing import Processor
+from ppl.datamodules.synthetic.instruction import QuestionMix, SyntheticInstructionDataModule, SyntheticQuestions
+from ppl.datamodules.synthetic.questions import QUESTION_TYPES
+from ppl.datamodules.synthetic.world import render
+from tests.modules.tiny import guided_model
+
+COUNTS = {"num_videos": 6, "num_questions": 20, "num_held_out_videos": 6, "num_held_out_questions": 20}
+SPLITS = ["train", "val", "test", "predict"]
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    return guided_model().input_spec
+
+
+@pytest.fixture
+def made(inputs):
+    def make(**options):
+        data = SyntheticInstructionDataModule(**COUNTS, **options)
+        data.attach(inputs)
+        return data
+
+    return make
+
+
+def examples(data, split):
+    dataset = data.dataset(split)
+    return [dataset.example(i) for i in range(len(dataset))]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_seed_gives_the_same_samples(made, split):
+    first, second = (made(seed=3).dataset(split) for _ in range(2))
+    for a, b in zip([first[i] for i in range(5)], [second[i] for i in range(5)], strict=True):
+        assert torch.equal(a.input_ids, b.input_ids)
+        assert torch.equal(a.frames, b.frames)
+        assert (a.answer, a.prompt, a.category) == (b.answer, b.prompt, b.category)
+
+
+def test_the_seed_changes_training_and_nothing_held_out(made):
+    first, second = made(seed=0), made(seed=1)
+    assert examples(first, "train") != examples(second, "train")
+    for split in ("val", "test", "predict"):
+        assert examples(first, split) == examples(second, split)
+
+
+def test_no_video_is_in_two_splits(made):
+    data = made()
+    scenes = {split: set(data.dataset(split).scenes) for split in ("train", "val", "test")}
+    assert all(len(found) == 6 for found in scenes.values())
+    assert not scenes["train"] & scenes["val"]
+    assert not scenes["train"] & scenes["test"]
+    assert not scenes["val"] & scenes["test"]
+    assert examples(data, "predict") == examples(data, "test")
+
+
+def test_a_sample_is_its_example(made, inputs):
+    data = made(num_frames=5)
+    dataset = data.dataset("train")
+    for index in (0, 7, 19):
+        scene, question, video = dataset.example(index)
+        sample = dataset[index]
+        assert video == index % 6
+        assert torch.equal(sample.frames, torch.from_numpy(render(scene)))
+        assert len(sample.frames) == 5
+        assert (sample.prompt, sample.answer, sample.category) == (question.text, question.answer, question.type)
+        learned = sample.labels[sample.labels != -100]
+        assert inputs.tokenizer.decode(learned).removesuffix("</s>").strip() == question.answer
+        (medium,) = sample.media
+        assert int((sample.input_ids == inputs.tokenizer.convert_tokens_to_ids("<image>")).sum()) == (
+            inputs.num_visual_tokens(medium)
+        )
+
+
+def test_feature_cache_keys_tell_videos_apart(made):
+    """Two questions about one video share a key; another video, split or length never does."""
+    train, val, short = made().dataset("train"), made().dataset("val"), made(num_frames=4).dataset("train")
+    keys = [dataset[i].media[0].key for dataset in (train, val, short) for i in range(6)]
+    assert len(set(keys)) == 18
+    assert train[0].media[0].key == train[6].media[0].key
+
+
+def test_predict_samples_end_before_the_answer(made, inputs):
+    prompt, whole = made().dataset("predict")[0], made().dataset("test")[0]
+    assert len(prompt.input_ids) < len(whole.input_ids)
+    assert torch.equal(whole.input_ids[: len(prompt.input_ids)], prompt.input_ids)
+    assert prompt.answer == whole.answer
+
+
+def test_held_out_questions_come_in_equal_shares_and_training_ones_by_the_mix(inputs):
+    only = QuestionMix(**dict.fromkeys(QUESTION_TYPES, 0.0) | {"when": 1.0})
+    data = SyntheticInstructionDataModule(
+        num_videos=3, num_questions=30, num_held_out_videos=3, num_held_out_questions=700, mix=only
+    )
+    data.attach(inputs)
+    assert {example.question.type for example in examples(data, "train")} == {"when"}
+    counts = [sum(e.question.type == kind for e in examples(data, "val")) for kind in QUESTION_TYPES]
+    assert min(counts) > 60
+
+
+def test_an_index_outside_is_an_error(inputs):
+    """Otherwise iterating over the dataset would never end."""
+    dataset = SyntheticQuestions(Processor(inputs, num_frames=2), 0, 2, 3, QuestionMix(), prompt=False)
+    assert len(list(dataset)) == 3
+    with pytest.raises(IndexError):
+        dataset[-1]
