@@ -31,7 +31,7 @@ def main(args: Sequence[str] | None = None) -> None:
     options = None if is_training else build_parser().parse_args(words)
     try:
         if options is None:
-            _train(words)
+            _train(args)
         else:
             options.run(options)
     except (ValueError, FileNotFoundError) as error:
@@ -92,10 +92,10 @@ def _add_media_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--end", type=float, help="end of the clip, in seconds")
 
 
-def _train(words: list[str]) -> None:
+def _train(args: Sequence[str] | None) -> None:
     from ppl.training_cli import run_training_cli
 
-    run_training_cli(words)
+    run_training_cli(args)
 
 
 def _chat(options: argparse.Namespace) -> None:

@@ -29,7 +29,7 @@ def run_training_cli(args: Sequence[str] | None = None) -> LightningCLI:
     """
     words = list(sys.argv[1:] if args is None else args)
     try:
-        return _run(words)
+        return _run(args)
     except ArgumentError as error:
         lines = misspelt_keys(words, str(error)) or [f"{error}\n`ppl {words[0]} --help` shows what is accepted"]
         sys.stderr.write("".join(f"ppl {words[0]}: {line}\n" for line in lines))
@@ -46,7 +46,7 @@ class _RecipeCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
 
-def _run(words: list[str]) -> LightningCLI:
+def _run(args: Sequence[str] | None) -> LightningCLI:
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     options = {"parser_mode": "omegaconf+", "exit_on_error": False}
     return _RecipeCLI(
@@ -64,5 +64,5 @@ def _run(words: list[str]) -> LightningCLI:
         },
         save_config_kwargs={"overwrite": True},
         parser_kwargs={**options, **dict.fromkeys(("fit", "validate", "test", "predict"), options)},
-        args=words,
+        args=None if args is None else list(args),  # Lightning warns of arguments beside those of the command line
     )

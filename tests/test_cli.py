@@ -45,6 +45,7 @@ def run(tmp_path_factory):
     assert result.returncode == 0, result.stderr
     assert "what trains" in result.stdout
     assert "frozen" in result.stdout
+    assert "args parameter" not in result.stderr, "Lightning's warning of arguments beside the command line's"
     return folder
 
 

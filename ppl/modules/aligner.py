@@ -86,8 +86,8 @@ class CLIPAligner(nn.Module):
         return self.text_tower(prompt_ids)
 
     def embed_patches(self, grid: Float[Tensor, "*g c"]) -> Float[Tensor, "*g e"]:
-        """Project the vision tower's patches to the joint space, without normalising them."""
-        return self.visual_projection(self.post_layernorm(grid))
+        """Project patches to the joint space, in the aligner's precision and without normalising them."""
+        return self.visual_projection(self.post_layernorm(grid.to(self.visual_projection.weight.dtype)))
 
     def relevance(self, grid: Float[Tensor, "*b t h w c"], prompt: Float[Tensor, "*b e"]) -> Float[Tensor, "*b t h w"]:
         """Cosine of every patch with one embedded prompt, times the checkpoint's logit scale."""

@@ -14,7 +14,7 @@ from ppl.modules.video_llm import VideoLLM
 
 @dataclass(frozen=True)
 class LearningRates:
-    """Peak learning rate of each part; null freezes it.
+    """Peak learning rate of each part; null or 0 freezes it (on the command line only 0 is understood).
 
     The defaults are PPLLaVA's: language model, projector and text tower at 2e-5, the rest frozen.
 
@@ -53,7 +53,7 @@ def split_parts(model: VideoLLM, rates: LearningRates) -> list[Part]:
         unread = set() if model.pooler.uses_relevance else set(aligner)
         groups |= aligner
     names = [f.name for f in fields(rates) if f.name in groups]
-    return [Part(name, groups[name], None if name in unread else getattr(rates, name)) for name in names]
+    return [Part(name, groups[name], None if name in unread else getattr(rates, name) or None) for name in names]
 
 
 def freeze_parts(parts: list[Part]) -> None:

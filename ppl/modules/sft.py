@@ -35,7 +35,7 @@ class SFTModule(LightningModule):
         positions: Encoding of (frame, row, column) added to patches before pooling.
         pool_site: Pool before the projector (the papers) or after it (the released PPLLaVA code).
         alignment: ``alignment.safetensors`` of an alignment run, read into the vision tower and the aligner.
-        learning_rates: Peak learning rate of each part; null freezes it.
+        learning_rates: Peak learning rate of each part; null or 0 freezes it.
         weight_decay: AdamW's decay of matrices.
         warmup_ratio: Share of the steps over which learning rates rise; then they fall by a cosine to zero.
         cache_gib: Host memory for the frozen tower's features, in GiB; 0 keeps none.

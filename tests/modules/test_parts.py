@@ -9,6 +9,8 @@ from torch import nn
 from ppl.modules.align import AlignModule
 from ppl.modules.backbones.llava_next import LlavaNextBackbone
 from ppl.modules.parts import LearningRates, Part, build_optimizer, freeze_parts, split_parts
+from ppl.modules.poolers.average import AveragePooler
+from ppl.modules.video_llm import VideoLLM
 from tests.modules.tiny import BACKBONE_FOLDER, guided_model, plain_model, tiny_aligner, tiny_backbone
 
 ALL = ["language_model", "projector", "text_tower", "aligner_projection", "vision_tower"]
@@ -42,12 +44,18 @@ def test_tied_embeddings_count_once(tmp_path):
     assert len(parameters) == len({id(parameter) for parameter in parameters})
 
 
+def test_an_aligner_that_the_pooler_does_not_read_stays_frozen():
+    parts = split_parts(VideoLLM(tiny_backbone(), AveragePooler(), tiny_aligner()), LearningRates(1.0, 1.0, 1.0, 1.0))
+    assert {part.name for part in parts if part.learning_rate is not None} == {"language_model", "projector"}
+
+
 @pytest.mark.parametrize(
     ("rates", "trained"),
     [
         (LearningRates(), {"language_model", "projector", "text_tower"}),
         (LearningRates(None, 1.0, None, None, None), {"projector"}),
-        (LearningRates(None, None, None, 1.0, 0.0), {"aligner_projection", "vision_tower"}),
+        (LearningRates(None, None, None, 1.0, 2e-6), {"aligner_projection", "vision_tower"}),
+        (LearningRates(0.0, None, 0.0, 1.0, 0.0), {"aligner_projection"}),
     ],
 )
 def test_exactly_the_parts_with_a_rate_train(rates, trained):

@@ -198,3 +198,11 @@ def test_files_describe_the_model_s_parts():
     names = set(guided_model().files())
     assert {"backbone/config.json", "backbone/tokenizer.json", "aligner/open_clip_config.json"} <= names
     assert not any(name.startswith("aligner/") for name in plain_model().files())
+
+
+def test_a_half_precision_backbone_goes_with_an_fp32_aligner():
+    model = VideoLLM(tiny_backbone(dtype="bfloat16"), WeightedPooler((2, 3, 3)), tiny_aligner()).eval()
+    batch = make_batch(model, ([video(4)], "what colour is the circle ?", "red"))
+    assert model(batch).dtype == torch.bfloat16
+    model(batch).float().sum().backward()
+    assert all(p.grad is not None for p in model.aligner.text_tower.encoder.transformer.parameters())

@@ -23,7 +23,6 @@ SMALL_QUESTIONS = [
 SMALL = {
     "ppl.modules.sft.SFTModule": [
         "--model.backbone=recipes/parts/backbones/tiny_llava_next.yaml",
-        "--model.backbone.dtype=float32",  # a recipe's own dtype would stay: the class is the same
         "--model.aligner=recipes/parts/aligners/tiny_clip.yaml",
         "--model.alignment=null",
         "--data=recipes/parts/data/synthetic.yaml",

@@ -145,7 +145,7 @@ def test_a_misspelt_key_of_an_overlay(copied, refused):
     assert f"{overlay}: trainer.max_stps is not accepted" in refused("-c", TINY_SFT, "-c", str(overlay))
 
 
-@pytest.mark.parametrize("option", ["model.pooler.temprature", "model.temprature", "modl.temperature"])
+@pytest.mark.parametrize("option", ["model.pooler.heat", "model.heat", "modl.temperature"])
 def test_a_misspelt_option(option, refused):
     assert re.search(rf"ppl fit: .*{re.escape(option)}", refused("-c", TINY_SFT, f"--{option}=3"))
 
