@@ -38,7 +38,7 @@ def main() -> None:
         done = list(pool.map(lambda job: tune(job[0], alignments[job[1]], folder(job[1]), job[1]), jobs))
     rows = {seed: describe(alignments[seed], results_of(seed, jobs, done)) for seed in options.seeds}
     report = {
-        "command": "python -m benchmarks.embedded " + " ".join(sys.argv[1:]),
+        "command": " ".join(["python -m benchmarks.embedded", *sys.argv[1:]]),
         "commit": git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else ""),
         "machine": f"{platform.processor() or platform.machine()}, two cells at a time, one thread each",
         "versions": {name: version(name) for name in ("torch", "transformers", "lightning", "open_clip_torch")},
