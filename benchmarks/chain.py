@@ -33,6 +33,7 @@ class Cell:
     name: str
     pooler: str
     steps: int = STEPS
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass
@@ -118,7 +119,7 @@ def tune(cell: Cell, alignment: Alignment, folder: Path, seed: int, *, threads: 
         "-c", "recipes/experiments/tiny_sft.yaml", f"--seed_everything={seed}", f"--data.seed={seed}",
         f"--model.pooler={cell.pooler}", f"--model.alignment={alignment.weights}",
         f"--data.num_questions={cell.steps * BATCH_SIZE}", f"--data.batch_size={BATCH_SIZE}",
-        f"--trainer.default_root_dir={run}",
+        f"--trainer.default_root_dir={run}", *cell.overrides,
     )  # fmt: skip
     log = run / "log.txt"
     seconds = {"train": ppl("fit", *recipe, threads=threads, log=log)}
@@ -134,5 +135,8 @@ def tune_all(cells: list[Cell], alignment: Alignment, folder: Path, seed: int) -
 
 
 WEIGHTED = Cell("weighted", "recipes/parts/poolers/weighted.yaml")
+WEIGHTED_BARE = Cell(
+    "weighted_no_positions", "recipes/parts/poolers/weighted.yaml", overrides=("--model.positions=null",)
+)
 AVERAGE = Cell("average", "recipes/parts/poolers/average.yaml")
 AVERAGE_LONG = Cell("average_4x", "recipes/parts/poolers/average.yaml", 4 * STEPS)

@@ -1,7 +1,7 @@
 """``python -m benchmarks.embedded``: prompt-guided against average pooling in the embedded world, over several seeds.
 
 Every seed runs the whole chain, alignment included. Reported are questions of the test split, which nothing was chosen
-by; average pooling is run at the same steps and at four times the steps.
+by; average pooling is run at the same steps and at four times the steps, weighted pooling also without positions.
 """
 
 from __future__ import annotations
@@ -19,11 +19,23 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.chain import AVERAGE, AVERAGE_LONG, ROOT, STEPS, WEIGHTED, Alignment, Cell, Result, align, tune
+from benchmarks.chain import (
+    AVERAGE,
+    AVERAGE_LONG,
+    ROOT,
+    STEPS,
+    WEIGHTED,
+    WEIGHTED_BARE,
+    Alignment,
+    Cell,
+    Result,
+    align,
+    tune,
+)
 from benchmarks.localisation import localise
 
 OUTPUT = Path(__file__).parent / "results" / "embedded.json"
-CELLS = (AVERAGE_LONG, WEIGHTED, AVERAGE)  # the longest first, so that no core idles at the end
+CELLS = (AVERAGE_LONG, WEIGHTED, WEIGHTED_BARE, AVERAGE)  # the longest first, so that no core idles at the end
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "embedded.json"
 START, END = "<!-- embedded:start -->\n", "<!-- embedded:end -->\n"
 TITLES = {
     "weighted": "prompt-guided (weighted)",
+    "weighted_no_positions": "the same, no positions",
     "average": "average",
     "average_4x": "average, 4 × the steps",
 }
