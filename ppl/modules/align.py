@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from transformers import get_cosine_schedule_with_warmup
 
 from ppl.batches import ContrastiveBatch, InputSpec
 from ppl.functional.contrastive import contrastive_loss, patch_text_similarity
@@ -21,7 +20,7 @@ from ppl.modules.aligner import CLIPAligner
 from ppl.modules.alignment_weights import save_alignment
 from ppl.modules.backbones.base import Backbone
 from ppl.modules.category_accuracy import CategoryAccuracy
-from ppl.modules.parts import Part, build_optimizer, freeze_parts
+from ppl.modules.parts import Part, freeze_parts, optimizer_and_schedule
 from ppl.modules.poolers.none import NoPooler
 from ppl.modules.video_llm import VideoLLM
 
@@ -100,10 +99,8 @@ class AlignModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW by part, warm-up, then a cosine to zero over the whole run."""
-        optimizer = build_optimizer(self.parts, self.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = get_cosine_schedule_with_warmup(optimizer, round(self.warmup_ratio * steps), steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return optimizer_and_schedule(self.parts, self.weight_decay, round(self.warmup_ratio * steps), steps)
 
     def _loss(self, batch: ContrastiveBatch) -> Float[Tensor, ""]:
         patches = self.aligner.embed_patches(self.backbone.encode_frames(batch["pixel_values"]))

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torch.optim import AdamW
+from transformers import get_cosine_schedule_with_warmup
 
 from ppl.modules.video_llm import VideoLLM
 
@@ -74,6 +76,15 @@ def build_optimizer(parts: list[Part], weight_decay: float) -> AdamW:
         msg = f"got no learning rate for any of {[part.name for part in parts]}, expected one: set model.learning_rates"
         raise ValueError(msg)
     return AdamW(groups)
+
+
+def optimizer_and_schedule(
+    parts: list[Part], weight_decay: float, num_warmup_steps: int, num_steps: int
+) -> OptimizerLRSchedulerConfig:
+    """`build_optimizer`, with rates that rise linearly and then fall by a cosine to zero, step by step."""
+    optimizer = build_optimizer(parts, weight_decay)
+    schedule = get_cosine_schedule_with_warmup(optimizer, num_warmup_steps, num_steps)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def _groups(parts: list[Part], weight_decay: float) -> Iterator[dict]:

@@ -9,7 +9,6 @@ from lightning import LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from transformers import get_cosine_schedule_with_warmup
 
 from ppl.batches import Batch, InputSpec
 from ppl.functional.accuracy import answers_correct
@@ -19,7 +18,7 @@ from ppl.modules.alignment_weights import load_alignment
 from ppl.modules.backbones.base import Backbone
 from ppl.modules.category_accuracy import CategoryAccuracy
 from ppl.modules.feature_cache import FeatureCache
-from ppl.modules.parts import LearningRates, Part, build_optimizer, freeze_parts, split_parts
+from ppl.modules.parts import LearningRates, Part, freeze_parts, optimizer_and_schedule, split_parts
 from ppl.modules.poolers.base import Pooler
 from ppl.modules.positions import GridPositions
 from ppl.modules.video_llm import PoolSite, VideoLLM
@@ -126,10 +125,8 @@ class SFTModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW by part, warm-up, then a cosine to zero over the whole run."""
-        optimizer = build_optimizer(self.parts, self.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = get_cosine_schedule_with_warmup(optimizer, round(self.warmup_ratio * steps), steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return optimizer_and_schedule(self.parts, self.weight_decay, round(self.warmup_ratio * steps), steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put everything into the checkpoint that rebuilding the model needs beside its weights."""
