@@ -27,8 +27,10 @@ lint: .venv/.installed  ## format, lint, types, import contracts, spelling
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-bench: .venv/.installed  ## measure the embedded world over several seeds
+bench: .venv/.installed  ## measure the embedded world over several seeds (half an hour)
 	@$(BIN)/python -m benchmarks.embedded
+	@$(BIN)/python -m benchmarks.positions
+	@$(BIN)/python -m benchmarks.readme
 
 .venv/.installed: pyproject.toml constraints.txt
 	@bash .ci/setup $(PYTHON)

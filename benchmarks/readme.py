@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "embedded.json"
+POSITIONS = RESULTS.with_name("positions.json")
 START, END = "<!-- embedded:start -->\n", "<!-- embedded:end -->\n"
 TITLES = {
     "weighted": "prompt-guided (weighted)",
@@ -17,8 +18,8 @@ TITLES = {
 }
 
 
-def block(report: dict) -> str:
-    """The README's table and the sentence below it."""
+def block(report: dict, positions: dict) -> str:
+    """The README's table and the sentences below it."""
     seeds = list(report["seeds"].values())
     kinds = [kind for kind in seeds[0]["accuracy"]["weighted"] if kind != "mean"]
     lines = [
@@ -41,8 +42,17 @@ def block(report: dict) -> str:
         f"{span(attention['after'])} times after; {summary['alignment_retries']} alignments had to be retried. "
         f"Command: `{report['command'].strip()}` ({report['seconds'] / 60:.0f} minutes on 2 cores) at commit "
         f"`{report['commit'][:10]}`; [all numbers](benchmarks/results/embedded.json).",
+        "",
+        f"Motion questions, when {100 * positions['training_mix']['motion']:.0f} % of the training questions are about "
+        f"motion (one number a seed): {motion(positions, 'with_positions')} % with positions added before pooling, "
+        f"{motion(positions, 'without_positions')} % without; patches already carry the tower's own positions. "
+        f"Command: `{positions['command']}` at commit `{positions['commit'][:10]}`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def motion(positions: dict, cell: str) -> str:
+    return " and ".join(f"{100 * seed[cell]['motion']:.0f}" for seed in positions["seeds"].values())
 
 
 def span(values: list[float]) -> str:
@@ -54,7 +64,9 @@ def main() -> None:
     readme = ROOT / "README.md"
     head, rest = readme.read_text().split(START)
     tail = rest.split(END)[1]
-    readme.write_text(head + START + block(json.loads(RESULTS.read_text())) + END + tail)
+    readme.write_text(
+        head + START + block(json.loads(RESULTS.read_text()), json.loads(POSITIONS.read_text())) + END + tail
+    )
 
 
 if __name__ == "__main__":
