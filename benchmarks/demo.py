@@ -34,7 +34,7 @@ def main() -> None:
     start = time.perf_counter()
     stages = Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console)
     with stages:
-        task = stages.add_task("aligning a vision tower and a text tower (about half a minute)", total=None)
+        task = stages.add_task("aligning a vision tower and a text tower (about a minute)", total=None)
         alignment = align(FOLDER, SEED)
         stages.update(task, description="aligned", total=1, completed=1)
         task = stages.add_task(

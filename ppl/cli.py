@@ -47,8 +47,10 @@ def _told_to_the_user(error: BaseException | None) -> BaseException | None:
     jsonargparse wraps what a class raises when it is made.
     """
     while error is not None:
-        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        ours = Path(frame.f_code.co_filename).is_relative_to(Path(__file__).parent)
+        files = [
+            frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)
+        ]  # none if never raised
+        ours = bool(files) and Path(files[-1]).is_relative_to(Path(__file__).parent)
         if isinstance(error, FileNotFoundError) or (ours and isinstance(error, ValueError)):
             return error
         error = error.__cause__

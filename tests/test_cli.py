@@ -270,3 +270,11 @@ def test_an_error_that_is_not_ours_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(chat, "run_chat", lambda options: int("no number"))
     with pytest.raises(ValueError, match="invalid literal"):
         main(["chat", "clip.mp4", QUESTION])
+
+
+def test_a_cause_that_was_never_raised_is_no_message_of_ours():
+    from ppl.cli import _told_to_the_user
+
+    foreign = ValueError("of another library")
+    foreign.__cause__ = KeyError("made, but not raised")
+    assert _told_to_the_user(foreign) is None

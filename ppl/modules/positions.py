@@ -16,7 +16,7 @@ class GridPositions(nn.Module):
     """Add a fixed encoding of (frame, row, column) to every patch.
 
     Pooling averages values, so a weighted sum of position features is the attended centroid: it tells where and when
-    in its window the relevant patches were, which a tower's own position table tells only faintly, and never the time.
+    in its window the relevant patches were. A tower's own position table tells the place within a frame, not the time.
     Relevance is computed before, from the bare patches.
 
     The encoding is a fixed random projection of sines and cosines; it has no weights to train or to store.
