@@ -13,12 +13,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ppl.functional.relevance import relevance_distribution
-from ppl.functional.windows import Size3, output_size, window_slices
+from ppl.functional.window_sums import gather_windows, window_sum, window_volumes
+from ppl.functional.windows import Edges, Size3
 
 Normalization = Literal["eq3", "window", "official"]
 """How relevance becomes weights. Uniform relevance gives ``average_pool3d`` under all of them.
 
-``eq3``: a softmax over the whole clip, times tokens of the clip / tokens of a window. A window far from the prompt
+``eq3``: a softmax over the whole clip, times tokens of the clip / tokens of the window. A window far from the prompt
 fades, a close one grows: Eq. 3's contrast between windows, at the features' scale.
 ``window``: a softmax of the relevance inside each window; the result is a weighted mean of the window.
 ``official``: a softmax over the whole clip, then a softmax of those probabilities / ``temperature`` inside each window,
@@ -32,6 +33,7 @@ def weighted_pool3d(
     *,
     kernel_size: Size3,
     stride: Size3,
+    edges: Edges = "drop",
     normalization: Normalization = "eq3",
     temperature: float = 0.01,
 ) -> Float[Tensor, "*b T H W c"]:
@@ -42,6 +44,7 @@ def weighted_pool3d(
         relevance: Logits of the prompt-to-token similarity; a constant added to them changes nothing.
         kernel_size: Tokens along each axis of a window.
         stride: Tokens between the starts of neighbouring windows.
+        edges: What becomes of tokens that do not fill a last window.
         normalization: How relevance becomes weights; see ``Normalization``.
         temperature: Divides the probabilities of ``official``; the other normalizations do not use it.
 
@@ -49,25 +52,55 @@ def weighted_pool3d(
         One token per window. Weights and sums are fp32 at least; the result is rounded to the features' dtype.
 
     Raises:
-        ValueError: If a window does not fit the features, or the normalization or temperature is not usable.
+        ValueError: If windows do not fit the features, or the normalization or temperature is not usable.
+    """
+    weights = window_weights(
+        relevance,
+        kernel_size=kernel_size,
+        stride=stride,
+        edges=edges,
+        normalization=normalization,
+        temperature=temperature,
+    )
+    return window_sum(features, weights, kernel_size=kernel_size, stride=stride, edges=edges)
+
+
+def window_weights(
+    relevance: Float[Tensor, "*b t h w"],
+    *,
+    kernel_size: Size3,
+    stride: Size3,
+    edges: Edges = "drop",
+    normalization: Normalization = "eq3",
+    temperature: float = 0.01,
+) -> Float[Tensor, "*b T H W k"]:
+    """Turn relevance into the weights of each window's tokens; arguments as for `weighted_pool3d`.
+
+    Returns:
+        In fp32 at least; 0 for what a padded window lacks.
+
+    Raises:
+        ValueError: If windows do not fit, or the normalization or temperature is not usable.
     """
     if normalization not in get_args(Normalization):
         raise ValueError(f"normalization={normalization!r} is unknown: use one of {get_args(Normalization)}")
     if temperature <= 0:
         raise ValueError(f"temperature={temperature} is not positive: use a number > 0, 0.01 in the released code")
-    values = relevance if normalization == "window" else relevance_distribution(relevance)
-    weights = _gather_windows(values, kernel_size, stride)
+    t, h, w = relevance.shape[-3:]
     if normalization == "eq3":
-        weights = weights * (relevance.shape[-3:].numel() / prod(kernel_size))
-    elif normalization == "official":
-        weights = (weights / temperature).softmax(dim=-1)
-    else:
-        weights = weights.softmax(dim=-1, dtype=torch.promote_types(weights.dtype, torch.float32))
-    return _window_sum(features, weights, kernel_size, stride)
+        probabilities = relevance_distribution(relevance)
+        weights = gather_windows(probabilities, kernel_size=kernel_size, stride=stride, edges=edges)
+        volumes = window_volumes(
+            (t, h, w), kernel_size=kernel_size, stride=stride, edges=edges, device=relevance.device
+        )
+        return weights * (t * h * w / volumes.to(weights.dtype))[..., None]
+    logits = relevance if normalization == "window" else relevance_distribution(relevance) / temperature
+    logits = gather_windows(logits, kernel_size=kernel_size, stride=stride, edges=edges, fill=float("-inf"))
+    return logits.softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
 def average_pool3d(
-    features: Float[Tensor, "*b t h w c"], *, kernel_size: Size3, stride: Size3
+    features: Float[Tensor, "*b t h w c"], *, kernel_size: Size3, stride: Size3, edges: Edges = "drop"
 ) -> Float[Tensor, "*b T H W c"]:
     """Average each window.
 
@@ -75,36 +108,16 @@ def average_pool3d(
         features: Visual tokens.
         kernel_size: Tokens along each axis of a window.
         stride: Tokens between the starts of neighbouring windows.
+        edges: What becomes of tokens that do not fill a last window; a padded window averages those it has.
 
     Returns:
         One token per window, summed in fp32 at least and rounded to the features' dtype.
 
     Raises:
-        ValueError: If a window does not fit the features.
+        ValueError: If windows do not fit the features.
     """
-    volume = prod(kernel_size)
-    dtype = torch.promote_types(features.dtype, torch.float32)
-    weights = features.new_full((1, 1, 1, volume), 1 / volume, dtype=dtype)
-    return _window_sum(features, weights, kernel_size, stride)
-
-
-def _gather_windows(grid: Float[Tensor, "*b t h w"], kernel_size: Size3, stride: Size3) -> Float[Tensor, "*b T H W k"]:
-    """Copy the values of each window side by side; for grids without channels, where copies are cheap."""
-    t, h, w = grid.shape[-3:]
-    slices = window_slices((t, h, w), kernel_size, stride)
-    return torch.stack([grid[..., frames, rows, columns] for frames, rows, columns in slices], dim=-1)
-
-
-def _window_sum(
-    features: Float[Tensor, "*b t h w c"], weights: Float[Tensor, "*#b #T #H #W k"], kernel_size: Size3, stride: Size3
-) -> Float[Tensor, "*b T H W c"]:
-    """Accumulate weight * token over the offsets of the kernel, in the dtype of the weights.
-
-    Only the accumulator is allocated: the windows' tokens are views of the features.
-    """
-    *batch, t, h, w, c = features.shape
-    size = (t, h, w)
-    total = weights.new_zeros(*batch, *output_size(size, kernel_size, stride), c)
-    for k, (frames, rows, columns) in enumerate(window_slices(size, kernel_size, stride)):
-        total = total.addcmul_(features[..., frames, rows, columns, :], weights[..., k, None])
-    return total.to(features.dtype)
+    t, h, w = features.shape[-4:-1]
+    volumes = window_volumes((t, h, w), kernel_size=kernel_size, stride=stride, edges=edges, device=features.device)
+    weights = 1 / volumes.to(torch.promote_types(features.dtype, torch.float32))
+    weights = weights[..., None].expand(*weights.shape, prod(kernel_size))
+    return window_sum(features, weights, kernel_size=kernel_size, stride=stride, edges=edges)

@@ -7,49 +7,84 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
+from typing import Literal, NamedTuple, get_args
 
 Size3 = tuple[int, int, int]
 """Frames, rows and columns, always in this order."""
 
+Slices3 = tuple[slice, slice, slice]
 
-def output_size(size: Size3, kernel_size: Size3, stride: Size3) -> Size3:
+Edges = Literal["drop", "pad", "error"]
+"""What becomes of tokens that do not fill a last window.
+
+``drop``: they are left out, as in a convolution without padding (PPLLaVA, Eq. 2).
+``pad``: the last window is a smaller one; only the tokens it has count.
+``error``: a grid that windows do not tile is refused.
+"""
+
+
+class Offset(NamedTuple):
+    """One offset inside the kernel: the tokens found there, and the windows they belong to."""
+
+    place: int
+    """Where in the kernel, counted in t-major order."""
+    tokens: Slices3
+    windows: Slices3
+
+
+def output_size(size: Size3, kernel_size: Size3, stride: Size3, edges: Edges = "drop") -> Size3:
     """Count the windows along each axis (PPLLaVA, Eq. 2).
-
-    There is no padding: tokens that do not fill a last window are left out.
 
     Args:
         size: Tokens along each axis of the grid.
         kernel_size: Tokens along each axis of a window.
         stride: Tokens between the starts of neighbouring windows.
+        edges: What becomes of tokens that do not fill a last window.
 
     Returns:
-        ``floor((size - kernel_size) / stride) + 1`` per axis.
+        Per axis ``floor((size - kernel_size) / stride) + 1``; under ``pad`` one more where tokens are left, as long as
+        that window starts inside the grid.
 
     Raises:
-        ValueError: If a window is larger than the grid, or anything is smaller than 1.
+        ValueError: If a window is larger than the grid (allowed under ``pad``), if it leaves tokens under ``error``, or
+            if anything is smaller than 1.
     """
+    if edges not in get_args(Edges):
+        raise ValueError(f"edges={edges!r} is unknown: use one of {get_args(Edges)}")
     for name, value in (("size", size), ("kernel_size", kernel_size), ("stride", stride)):
         if min(value) < 1:
             raise ValueError(f"{name}={value} has an axis smaller than 1: use integers >= 1 for (t, h, w)")
-    if any(kernel > extent for kernel, extent in zip(kernel_size, size, strict=True)):
+    axes = list(zip(size, kernel_size, stride, strict=True))
+    if edges == "pad":
+        t, h, w = (min(max(0, -(-(i - k) // s)) + 1, -(-i // s)) for i, k, s in axes)
+        return t, h, w
+    if any(k > i for i, k, _ in axes):
         raise ValueError(
             f"kernel_size={kernel_size} does not fit a grid of (t, h, w)={size}: "
-            f"use a kernel of at most {size}, or {_remedy(size, kernel_size)}"
+            f"use a kernel of at most {size}, or {_remedy(size, kernel_size)}, or edges: pad"
         )
-    t, h, w = ((i - k) // s + 1 for i, k, s in zip(size, kernel_size, stride, strict=True))
+    left = tuple((i - k) % s for i, k, s in axes)
+    if edges == "error" and any(left):
+        raise ValueError(
+            f"kernel_size={kernel_size} at stride={stride} leaves {left} (t, h, w) of a grid of {size} over: "
+            "use a kernel and stride that tile it, or edges: drop | pad"
+        )
+    t, h, w = ((i - k) // s + 1 for i, k, s in axes)
     return t, h, w
 
 
-def window_slices(size: Size3, kernel_size: Size3, stride: Size3) -> Iterator[tuple[slice, slice, slice]]:
+def window_offsets(size: Size3, kernel_size: Size3, stride: Size3, edges: Edges = "drop") -> Iterator[Offset]:
     """Yield, for each offset inside the kernel, the slices that select it in every window at once.
 
-    Element (T, H, W) of a grid indexed by the slices is the token at that offset of window (T, H, W). Summing over
-    offsets therefore needs memory for windows, not for their tokens, and overlapping windows cost nothing extra.
+    ``grid[tokens]`` holds the tokens at that offset and ``pooled[windows]`` the windows they belong to, of one shape.
+    Summing over offsets therefore needs memory for windows, not for their tokens, and overlapping windows cost nothing
+    extra. Under ``pad`` the last windows lack some offsets.
 
     Args:
         size: Tokens along each axis of the grid.
         kernel_size: Tokens along each axis of a window.
         stride: Tokens between the starts of neighbouring windows.
+        edges: What becomes of tokens that do not fill a last window.
 
     Yields:
         Slices of frames, rows and columns; offsets in t-major order.
@@ -57,10 +92,16 @@ def window_slices(size: Size3, kernel_size: Size3, stride: Size3) -> Iterator[tu
     Raises:
         ValueError: As in ``output_size``, when the first item is asked for.
     """
-    extent = [n * s for n, s in zip(output_size(size, kernel_size, stride), stride, strict=True)]
-    for offset in product(*map(range, kernel_size)):
-        t, h, w = (slice(o, o + e, s) for o, e, s in zip(offset, extent, stride, strict=True))
-        yield t, h, w
+    counts = output_size(size, kernel_size, stride, edges)
+    for place, offset in enumerate(product(*map(range, kernel_size))):
+        if any(o >= i for o, i in zip(offset, size, strict=True)):
+            continue
+        tokens, windows = [], []
+        for o, i, n, s in zip(offset, size, counts, stride, strict=True):
+            present = min(n, -(-(i - o) // s))
+            tokens.append(slice(o, o + present * s, s))
+            windows.append(slice(0, present))
+        yield Offset(place, (tokens[0], tokens[1], tokens[2]), (windows[0], windows[1], windows[2]))
 
 
 def _remedy(size: Size3, kernel_size: Size3) -> str:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from ppl.functional.pooling import average_pool3d, weighted_pool3d
+from ppl.functional.pooling import average_pool3d, weighted_pool3d, window_weights
 
 NORMALIZATIONS = ["eq3", "window", "official"]
 WINDOWS = [  # kernel_size, stride: apart, overlapping, with gaps
@@ -240,8 +240,41 @@ def test_unusable_options_are_errors():
     window = {"kernel_size": (1, 1, 1), "stride": (1, 1, 1)}
     with pytest.raises(ValueError, match=r"temperature=0.0 is not positive: use a number > 0"):
         weighted_pool3d(**arguments, **window, normalization="official", temperature=0.0)
-    unchecked = inspect.unwrap(weighted_pool3d)  # the type checker of the tests would complain first
+    unchecked = inspect.unwrap(window_weights)  # the type checker of the tests would complain first
     with pytest.raises(
         ValueError, match=r"normalization='mean' is unknown: use one of \('eq3', 'window', 'official'\)"
     ):
-        unchecked(**arguments, **window, normalization="mean")
+        unchecked(arguments["relevance"], **window, normalization="mean")
+
+
+@given(case=cases(), edges=st.sampled_from(["drop", "pad"]))
+@settings(deadline=None, max_examples=40)
+def test_padded_windows_average_what_they_have(case, edges):
+    features, _, window = case
+    ceil = edges == "pad"
+    expected = F.avg_pool3d(features.movedim(-1, 0)[None], **window, ceil_mode=ceil, count_include_pad=False)[0]
+    torch.testing.assert_close(average_pool3d(features, **window, edges=edges), expected.movedim(0, -1), **EXACT)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@given(case=cases())
+@settings(deadline=None, max_examples=25)
+def test_padding_leaves_whole_windows_as_they_are_and_uniform_relevance_average_pooling(normalization, case):
+    features, relevance, window = case
+    options = {**window, "normalization": normalization}
+    dropped, padded = (weighted_pool3d(features, relevance, **options, edges=edges) for edges in ("drop", "pad"))
+    t, h, w = dropped.shape[:3]
+    torch.testing.assert_close(padded[:t, :h, :w], dropped, **EXACT)
+    uniform = weighted_pool3d(features, torch.zeros_like(relevance), **options, edges="pad")
+    torch.testing.assert_close(uniform, average_pool3d(features, **window, edges="pad"), **EXACT)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_gradients_of_padded_windows(normalization):
+    def pool(features, relevance):
+        window = {"kernel_size": (2, 2, 2), "stride": (2, 1, 2), "edges": "pad"}
+        return weighted_pool3d(features, relevance, **window, normalization=normalization, temperature=0.1)
+
+    features = torch.randn(3, 3, 3, 2, dtype=torch.float64, requires_grad=True)
+    relevance = torch.randn(3, 3, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(pool, (features, relevance))

@@ -4,6 +4,10 @@ import importlib
 import inspect
 import math
 import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +20,7 @@ from ppl.modules.poolers.base import Pooler, WindowPooler
 from ppl.modules.poolers.none import NoPooler
 from ppl.modules.poolers.weighted import WeightedPooler
 
+ROOT = Path(__file__).parents[2]
 KINDS = ["image", "multi_image", "video"]
 CHANNELS = 5
 
@@ -35,6 +40,8 @@ def variants():
         if issubclass(cls, WindowPooler):
             windows = {"kernel_size": (2, 2, 3), "stride": (1, 3, 2), "image_kernel_size": (1, 2, 2)}
             yield pytest.param(cls, windows | {"image_stride": (1, 1, 3)}, id=f"{cls.__name__}-strided")
+            for edges in ("pad", "error"):
+                yield pytest.param(cls, {"edges": edges}, id=f"{cls.__name__}-{edges}")
 
 
 every_pooler = pytest.mark.parametrize(("cls", "options"), list(variants()))
@@ -58,9 +65,9 @@ def test_counts_are_known_beforehand(cls, options, kind, size):
     grid, relevance = inputs(size)
     try:
         count = pooler.num_tokens(size, kind)
-    except ValueError:
+    except ValueError as error:  # what the count refuses, the pooling refuses in the same words
         for refused in (lambda: pooler(grid, relevance, kind), lambda: pooler.output_grid(size, kind)):
-            with pytest.raises(ValueError, match=r"kernel_size=.* does not fit a grid of \(t, h, w\)="):
+            with pytest.raises(ValueError, match=f"^{re.escape(str(error))}$"):
                 refused()
         return
     assert count >= 1
@@ -124,6 +131,14 @@ def test_bfloat16(cls, options, kind):
     torch.testing.assert_close(pooled.double(), exact, atol=1e-5, rtol=2**-8)
 
 
+def test_every_pooler_compiles_without_a_graph_break():
+    """In a process of its own: the type checks of the tests are not for torch.compile."""
+    command = [sys.executable, "-m", "tests.modules.test_poolers"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == [variant.id for variant in compiled_variants()]
+
+
 @every_pooler
 def test_tokens_come_frame_by_frame_and_row_by_row(cls, options):
     pooler = cls(**options)
@@ -164,3 +179,28 @@ def test_images_and_videos_have_their_own_windows():
     pooler = WeightedPooler((2, 3, 3), None, (1, 2, 2), (1, 1, 1))
     assert pooler.output_grid((4, 6, 6), "video") == (2, 2, 2)
     assert pooler.output_grid((4, 6, 6), "image") == pooler.output_grid((4, 6, 6), "multi_image") == (4, 5, 5)
+
+
+def compiled_variants():
+    """Each pooler as it comes, and one with padded windows; what the other variants add is the same code."""
+    return [v for v in variants() if not v.values[1] or v.id == "WeightedPooler-pad"]
+
+
+def compile_each():
+    """Print the name of each variant that compiles as one graph, forward and backward, and gives the eager result."""
+    for variant in compiled_variants():
+        cls, options = variant.values
+        pooler = cls(**options)
+        grid, relevance = inputs((4, 6, 6), dtype=torch.float32)
+        results = []
+        for call in (pooler, torch.compile(pooler, fullgraph=True, backend="aot_eager")):
+            leaves = grid.clone().requires_grad_(), relevance.clone().requires_grad_()
+            pooled = call(*leaves, "video")
+            pooled.square().sum().backward()
+            results.append([pooled, *(leaf.grad for leaf in leaves if leaf.grad is not None)])
+        torch.testing.assert_close(results[1], results[0])
+        print(variant.id)
+
+
+if __name__ == "__main__":
+    compile_each()

@@ -19,4 +19,4 @@ class AveragePooler(WindowPooler):
         """Pool one medium; ``relevance`` is not read."""
         del relevance
         kernel_size, stride = self.window(kind)
-        return average_pool3d(grid, kernel_size=kernel_size, stride=stride).flatten(-4, -2)
+        return average_pool3d(grid, kernel_size=kernel_size, stride=stride, edges=self.edges).flatten(-4, -2)

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import TypeVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ppl.batches import MediaKind
-from ppl.functional.windows import Size3, output_size
+from ppl.functional.windows import Edges, Size3, output_size
+
+Setting = TypeVar("Setting")
 
 
 class Pooler(nn.Module, ABC):
@@ -36,14 +39,51 @@ class Pooler(nn.Module, ABC):
         """Tokens that `forward` leaves of a grid of ``size``; pure arithmetic."""
 
 
+def by_kind(kind: MediaKind, video: Setting, image: Setting, multi_image: Setting | None) -> Setting:
+    """Choose a setting for one kind of medium; several images fall back on what holds for one."""
+    if kind == "video":
+        return video
+    return image if kind == "image" or multi_image is None else multi_image
+
+
+def required(relevance: Float[Tensor, "*b t h w"] | None) -> Float[Tensor, "*b t h w"]:
+    """Return the relevance.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if relevance is None:
+        msg = "got no relevance, expected one score per patch; give the model an aligner, or use the average pooler"
+        raise ValueError(msg)
+    return relevance
+
+
+def check_views(name: str, kernel_size: Size3) -> None:
+    """Refuse an image's window that spans several views.
+
+    Raises:
+        ValueError: Its first axis is not 1.
+    """
+    if kernel_size[0] != 1:
+        msg = (
+            f"got {name}={kernel_size}, expected 1 as its first: the views of a tiled image, or several images, are "
+            "not frames, and are never merged"
+        )
+        raise ValueError(msg)
+
+
 class WindowPooler(Pooler, ABC):
     """A pooler that turns each window of a regular 3-D grid into one token.
 
     Args:
         kernel_size: Window of a video, in (frames, rows, columns).
         stride: Step between windows of a video; null: the kernel size, so that windows tile the grid.
-        image_kernel_size: Window of an image, alone or one of several.
-        image_stride: Step between windows of an image; null: the image kernel size.
+        image_kernel_size: Window of a single image.
+        image_stride: Step between windows of a single image; null: its kernel size.
+        multi_image_kernel_size: Window of each of several images; null: as for a single image.
+        multi_image_stride: Step between windows of each of several images; null: their kernel size.
+        edges: What becomes of patches that fill no last window: ``drop`` leaves them out (PPLLaVA), ``pad`` makes a
+            smaller last window of them, ``error`` refuses the grid.
 
     Raises:
         ValueError: An image's window would merge its views.
@@ -55,36 +95,33 @@ class WindowPooler(Pooler, ABC):
         stride: Size3 | None = None,
         image_kernel_size: Size3 = (1, 3, 3),
         image_stride: Size3 | None = None,
+        multi_image_kernel_size: Size3 | None = None,
+        multi_image_stride: Size3 | None = None,
+        edges: Edges = "drop",
     ) -> None:
         super().__init__()
-        self._check_views(image_kernel_size, image_stride or image_kernel_size)
         self.kernel_size = kernel_size
         self.stride = stride or kernel_size
         self.image_kernel_size = image_kernel_size
         self.image_stride = image_stride or image_kernel_size
-
-    @staticmethod
-    def _check_views(kernel_size: Size3, stride: Size3) -> None:
-        if kernel_size[0] != 1 or stride[0] != 1:
-            msg = (
-                f"got image_kernel_size={kernel_size} and image_stride={stride}, expected 1 as the first of each: "
-                "the views of a tiled image are not frames, and are never merged"
-            )
-            raise ValueError(msg)
+        self.multi_image_kernel_size = multi_image_kernel_size or image_kernel_size
+        self.multi_image_stride = multi_image_stride or multi_image_kernel_size or self.image_stride
+        self.edges: Edges = edges
+        for name in ("image_kernel_size", "image_stride", "multi_image_kernel_size", "multi_image_stride"):
+            check_views(name, getattr(self, name))
 
     def window(self, kind: MediaKind) -> tuple[Size3, Size3]:
         """Kernel size and stride for one kind of medium."""
-        if kind == "video":
-            return self.kernel_size, self.stride
-        return self.image_kernel_size, self.image_stride
+        kernel_size = by_kind(kind, self.kernel_size, self.image_kernel_size, self.multi_image_kernel_size)
+        return kernel_size, by_kind(kind, self.stride, self.image_stride, self.multi_image_stride)
 
     def output_grid(self, size: Size3, kind: MediaKind) -> Size3:
         """(t, h, w) of the pooled grid (Eq. 2).
 
         Raises:
-            ValueError: The kernel is larger than the grid.
+            ValueError: The windows do not fit the grid.
         """
-        return output_size(size, *self.window(kind))
+        return output_size(size, *self.window(kind), self.edges)
 
     def num_tokens(self, size: Size3, kind: MediaKind) -> int:
         """Windows in a grid of ``size``."""
