@@ -67,7 +67,7 @@ def _build(checkpoint: dict[str, Any], folder: Path) -> SFTModule:
     recipe = deepcopy(checkpoint["hyper_parameters"])
     class_path = recipe["_class_path"]
     recipe = {key: value for key, value in recipe.items() if key not in _LIGHTNING_KEYS}
-    recipe["alignment"] = None
+    recipe |= {"alignment": None, "cache_folder": None}
     recipe["backbone"]["init_args"] |= {"source": str(folder / "backbone"), "initialize": "random"}
     if recipe.get("aligner") is not None:
         source = {"architecture": f"local-dir:{folder / 'aligner'}", "pretrained": None, "load_weights": False}

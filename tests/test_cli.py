@@ -90,8 +90,8 @@ def test_help_names_every_subcommand_and_loads_nothing():
     )
     result = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr.strip()) == (0, "[]")
-    for name in ("fit", "validate", "test", "predict", "chat", "heatmap"):
-        assert f"\n    {name} " in result.stdout
+    for name in ("fit", "validate", "test", "predict", "chat", "heatmap", "ablate", "redundancy"):
+        assert f"    {name}" in result.stdout
     assert "PPL_TRACEBACK=1" in result.stdout
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -83,16 +83,9 @@ def read_video(path: str | Path, num_frames: int, *, start: float | None = None,
     """
 
     def read(source: VideoSource) -> VideoClip:
-        length = _duration(source)
-        first = 0.0 if start is None else start
-        last = length if end is None else min(end, length)
-        if not 0 <= first < length or not first < last:
-            raise VideoError(
-                f"{path}: clip [{first}, {end}) s does not fit a video of {length:.3f} s; "
-                f"use 0 <= start < {length:.3f} and end > start"
-            )
+        first, last, length = clip_bounds(source, start, end)
         found = _frames_at(source, [source.pts(time) for time in uniform_midpoints(first, last, num_frames)])
-        return VideoClip(_upright_rgb(found), tuple(source.seconds(shown.pts) for shown in found), length)
+        return VideoClip(upright_rgb(found), tuple(source.seconds(shown.pts) for shown in found), length)
 
     return by_either_clock(path, read)
 
@@ -112,6 +105,19 @@ def probe_video(path: str | Path) -> VideoInfo:
         return VideoInfo(_duration(source), source.fps, height, width, frame.rotation % 360, codec)
 
     return by_either_clock(path, probe)
+
+
+def clip_bounds(source: VideoSource, start: float | None, end: float | None) -> tuple[float, float, float]:
+    """Give the clip's first and last second, and the length of the video that it has to fit."""
+    length = _duration(source)
+    first = 0.0 if start is None else start
+    last = length if end is None else min(end, length)
+    if not 0 <= first < length or not first < last:
+        raise VideoError(
+            f"{source.path}: clip [{first}, {end}) s does not fit a video of {length:.3f} s; "
+            f"use 0 <= start < {length:.3f} and end > start"
+        )
+    return first, last, length
 
 
 def _duration(source: VideoSource) -> float:
@@ -160,41 +166,41 @@ def _decode_stretch(source: VideoSource, entry: Entry | None, wanted: Sequence[i
     """
     if entry is not None:
         with suppress(VideoError):
-            found = _pick(source, decode(source, entry), wanted)
+            found = list(shown_at(source, decode(source, entry), wanted))
             if found[0].pts <= wanted[0]:
                 return found
         earlier = entry_before(source, entry.pts - 1)
         if earlier is not None:
-            found = _pick(source, decode(source, earlier, settled=entry.pts), wanted)
+            found = list(shown_at(source, decode(source, earlier, settled=entry.pts), wanted))
             if found[0].pts <= wanted[0]:
                 return found
     with source.reopened() as fresh:
-        return _pick(fresh, decode(fresh), wanted)
+        return list(shown_at(fresh, decode(fresh), wanted))
 
 
-def _pick(source: VideoSource, frames: Iterable[TimedFrame], wanted: Sequence[int]) -> list[TimedFrame]:
-    """Take, for each wanted pts, the last frame that appears by then."""
-    picked: list[TimedFrame] = []
-    shown: TimedFrame | None = None
+def shown_at(source: VideoSource, frames: Iterable[TimedFrame], wanted: Sequence[int]) -> Iterator[TimedFrame]:
+    """Yield, for each wanted pts, the last frame that appears by then."""
+    shown, count = None, 0
     try:
         for timed in frames:
             if timed.frame.is_corrupt:
                 raise InvalidDataError(0, "the frame is marked corrupt")
             if shown is not None and timed.pts < shown.pts:
                 raise DisorderError(f"{source.path}: times of frames go backwards; convert it: ffmpeg -i IN OUT.mp4")
-            while shown is not None and wanted[len(picked)] < timed.pts:
-                picked.append(shown)
-                if len(picked) == len(wanted):
-                    return picked
+            while shown is not None and wanted[count] < timed.pts:
+                yield shown
+                count += 1
+                if count == len(wanted):
+                    return
             shown = timed
     except FFmpegError as error:
-        raise _stopped(source, f"damaged ({error})", shown, wanted[len(picked)]) from error
+        raise _stopped(source, f"damaged ({error})", shown, wanted[count]) from error
     if shown is None:
         raise VideoError(f"{source.path}: its video stream has no frames; drop the record or fetch the file again")
     hold = max(shown.frame.duration, math.ceil(1 / (source.fps * source.tick)))
     if wanted[-1] >= shown.pts + hold and not _goes_on(source, shown.pts + hold, wanted[-1]):
         raise _stopped(source, "cut short", shown, wanted[-1])
-    return picked + [shown] * (len(wanted) - len(picked))
+    yield from [shown] * (len(wanted) - count)
 
 
 def _stopped(source: VideoSource, fault: str, shown: TimedFrame | None, wanted: int) -> VideoError:
@@ -229,7 +235,7 @@ def _goes_on(source: VideoSource, ended: int, wanted: int) -> bool:
     return False
 
 
-def _upright_rgb(found: list[TimedFrame]) -> UInt8[Tensor, "t 3 H W"]:
+def upright_rgb(found: list[TimedFrame]) -> UInt8[Tensor, "t 3 H W"]:
     """Convert frames to RGB, turn them upright, and bring streams that change resolution to that of the first."""
     frames = [timed.frame for timed in found]
     width, height = frames[0].width, frames[0].height

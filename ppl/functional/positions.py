@@ -6,6 +6,7 @@ Axes: l positions the table was trained for | L positions after stretching | t h
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,45 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ppl.functional.windows import Size3
+
+Context = Literal["asymmetric", "uniform", "random_tail", "off"]
+"""How a position table grows (PPLLaVA v2, section 3.2, "CLIP Context Extension"); all but ``off`` to the same length.
+
+``asymmetric``: the first positions stay, the others are interpolated (`stretch_positions`); the paper's choice.
+``uniform``: all are interpolated at one rate (`interpolate_positions`); no position but the first stays.
+``random_tail``: all stay, random ones follow (`append_random_positions`).
+``off``: the table stays as it is.
+"""
+
+
+def extend_positions(
+    table: Float[Tensor, "l d"], context: Context = "asymmetric", *, keep: int = 20, rate: float = 0.25, seed: int = 0
+) -> Float[Tensor, "L d"]:
+    """Lengthen a position table in one of the ways the paper compares.
+
+    Args:
+        table: Learned embeddings, one per position.
+        context: The way; see ``Context``.
+        keep: Positions at the start that ``asymmetric`` keeps; with ``rate`` it sets the length of all.
+        rate: Old positions per new position past ``keep``; one over an integer.
+        seed: Of the positions that ``random_tail`` draws.
+
+    Returns:
+        A table of ``keep + (l - keep) / rate`` positions; of l, and the very same tensor, if ``off``.
+
+    Raises:
+        ValueError: If the way is unknown, or ``keep`` and ``rate`` do not fit the table.
+    """
+    if context not in get_args(Context):
+        raise ValueError(f"context={context!r} is unknown: use one of {get_args(Context)}")
+    if context == "off":
+        return table
+    stretched = stretch_positions(table, keep, rate)
+    if context == "uniform":
+        return interpolate_positions(table, len(stretched))
+    if context == "random_tail":
+        return append_random_positions(table, len(stretched), seed)
+    return stretched
 
 
 def stretch_positions(table: Float[Tensor, "l d"], keep: int = 20, rate: float = 0.25) -> Float[Tensor, "L d"]:
@@ -45,6 +85,56 @@ def stretch_positions(table: Float[Tensor, "l d"], keep: int = 20, rate: float =
     fraction = torch.arange(steps, device=table.device, dtype=table.dtype) / steps
     stretched = torch.lerp(tail[:, None], following[:, None], fraction[:, None])
     return torch.cat([table[:keep], stretched.flatten(0, 1)])
+
+
+def interpolate_positions(table: Float[Tensor, "l d"], length: int) -> Float[Tensor, "L d"]:
+    """Spread a position table evenly over more positions (PPLLaVA, Eq. 4, at the one rate l / ``length``).
+
+    Position i lies at j = i l / ``length`` of the old table, so the first stays where it is. Positions past the last
+    old one are extrapolated from its last step, as in `stretch_positions`.
+
+    Args:
+        table: Learned embeddings, one per position.
+        length: Positions of the result.
+
+    Raises:
+        ValueError: If ``length`` is less than the table's, or the table has no step to interpolate.
+    """
+    old = len(table)
+    _check_longer(old, length)
+    if old < 2:
+        raise ValueError(f"got a table of {old} positions, expected at least 2 to interpolate between")
+    extended = torch.cat([table, 2 * table[-1:] - table[-2:-1]])
+    # In integers: i l / length in floating point may fall short of an old position.
+    scaled = torch.arange(length, device=table.device) * old
+    lower, fraction = scaled // length, (scaled % length).to(table.dtype) / length
+    return torch.lerp(extended[lower], extended[lower + 1], fraction[:, None])
+
+
+def append_random_positions(table: Float[Tensor, "l d"], length: int, seed: int = 0) -> Float[Tensor, "L d"]:
+    """Leave a position table as it is and follow it by random positions: the baseline of PPLLaVA v2, section 3.2.
+
+    Args:
+        table: Learned embeddings, one per position.
+        length: Positions of the result.
+        seed: Of the random positions, which are the same on every device and whatever the global random state.
+
+    Returns:
+        The table, then rows of a normal distribution with mean 0 and the standard deviation of all its entries.
+
+    Raises:
+        ValueError: If ``length`` is less than the table's.
+    """
+    old, dim = table.shape
+    _check_longer(old, length)
+    tail = torch.randn(length - old, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+    spread = table.detach().float().std(correction=0)
+    return torch.cat([table, (tail.to(table.device) * spread).to(table.dtype)])
+
+
+def _check_longer(old: int, length: int) -> None:
+    if length < old:
+        raise ValueError(f"length={length} is less than the table's {old} positions: a table only grows, use >= {old}")
 
 
 def grid_positions(

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int64
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ppl.functional.positions import Context
 from ppl.functional.relevance import prompt_relevance
 from ppl.modules.text_tower import TextTower
 
@@ -32,7 +33,8 @@ class CLIPAligner(nn.Module):
             ``local-dir:folder`` for a folder with an ``open_clip_config.json`` (and, with ``load_weights``, weights).
         pretrained: An ``open_clip`` tag such as ``openai``, or the path of a weight file; null with the schemas above.
         load_weights: Read the weights that ``architecture`` and ``pretrained`` name; false starts from random ones.
-        stretch: Grow the text context from 77 to 248 tokens (Eq. 4); false keeps the trained context.
+        context: How the text context grows from 77 to 248 tokens: ``asymmetric`` (Eq. 4, the paper's choice), its
+            baselines ``uniform`` and ``random_tail``, or ``off`` (quoted in YAML, where it means false) to keep the 77.
         truncate: Cut prompts longer than the context, with a warning that says by how much, instead of raising.
     """
 
@@ -42,7 +44,7 @@ class CLIPAligner(nn.Module):
         pretrained: str | None = "openai",
         *,
         load_weights: bool = True,
-        stretch: bool = True,
+        context: Context = "asymmetric",
         truncate: bool = False,
     ) -> None:
         super().__init__()
@@ -52,7 +54,7 @@ class CLIPAligner(nn.Module):
                 "a folder or hub repository brings its own: set pretrained: null"
             )
             raise ValueError(msg)
-        clip = _create_clip(architecture, pretrained, load_weights)
+        clip = create_clip(architecture, pretrained, load_weights)
         quick_gelu = {"quick_gelu": True} if _uses_quick_gelu(architecture, pretrained) else {}
         self._clip_config = _config(architecture) | quick_gelu  # kept: a local-dir may be gone by the time of `files`
         tokenizer = open_clip.get_tokenizer(architecture)
@@ -62,7 +64,7 @@ class CLIPAligner(nn.Module):
                 f"got architecture={architecture!r}, expected OpenAI CLIP's kind (a ViT, byte-pair text): ViT-L-14-336"
             )
             raise ValueError(msg)
-        self.text_tower = TextTower(clip.text, tokenizer, stretch=stretch, truncate=truncate)
+        self.text_tower = TextTower(clip.text, tokenizer, context=context, truncate=truncate)
         self.post_layernorm: nn.Module = clip.visual.ln_post
         self.visual_projection = nn.Linear(*projection.shape, bias=False)
         self.visual_projection.weight = nn.Parameter(projection.detach().T.contiguous())
@@ -94,7 +96,8 @@ class CLIPAligner(nn.Module):
         return prompt_relevance(self.embed_patches(grid), prompt, self.logit_scale.exp())
 
 
-def _create_clip(architecture: str, pretrained: str | None, load_weights: bool) -> Any:  # noqa: ANN401  untyped library
+def create_clip(architecture: str, pretrained: str | None, load_weights: bool) -> Any:  # noqa: ANN401  untyped library
+    """Build an ``open_clip`` model, with the activation that the weights it names were trained with."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)  # open_clip warns on the root logger that it loads no weights, which is asked for here

@@ -10,6 +10,8 @@ from torch import Tensor
 from ppl.modules.aligner import CLIPAligner
 from ppl.modules.backbones.base import Backbone
 
+_POSITIONS = "aligner.text_tower.positions"
+
 
 def alignment_state(backbone: Backbone, aligner: CLIPAligner) -> dict[str, Tensor]:
     """The vision tower's and the aligner's weights, by name."""
@@ -26,6 +28,8 @@ def save_alignment(path: str | Path, backbone: Backbone, aligner: CLIPAligner) -
 def load_alignment(path: str | Path, backbone: Backbone, aligner: CLIPAligner | None) -> None:
     """Read an alignment run's file; an aligner's weights are left out if the model has none.
 
+    A text context that was aligned at its trained length is extended as the model's aligner says (its ``context``).
+
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: Its tensors are not exactly those of the vision tower and the aligner; the message lists them.
@@ -39,6 +43,9 @@ def load_alignment(path: str | Path, backbone: Backbone, aligner: CLIPAligner | 
         expected = {f"vision_tower.{k}": v for k, v in backbone.vision_tower.state_dict().items()}
     else:
         expected = alignment_state(backbone, aligner)
+        trained, tower = stored.get(_POSITIONS), aligner.text_tower
+        if trained is not None and len(trained) < tower.context_length:
+            stored[_POSITIONS] = tower.extend(trained)
     problems = _mismatches(stored, expected)
     if problems:
         lines = "\n".join(f"  {line}" for line in problems)

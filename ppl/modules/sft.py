@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import transformers
+from jaxtyping import Bool
 from lightning import LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -38,6 +39,7 @@ class SFTModule(LightningModule):
         weight_decay: AdamW's decay of matrices.
         warmup_ratio: Share of the steps over which learning rates rise; then they fall by a cosine to zero.
         cache_gib: Host memory for the frozen tower's features, in GiB; 0 keeps none.
+        cache_folder: Folder for them, shared with other runs; null: only memory.
         max_new_tokens: Longest answer of ``predict``, in tokens.
     """
 
@@ -53,11 +55,12 @@ class SFTModule(LightningModule):
         weight_decay: float = 0.0,
         warmup_ratio: float = 0.03,
         cache_gib: float = 0.0,
+        cache_folder: str | None = None,
         max_new_tokens: int = 128,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        cache = FeatureCache(cache_gib) if cache_gib > 0 else None
+        cache = FeatureCache(cache_gib, folder=cache_folder) if cache_gib > 0 or cache_folder is not None else None
         self.model = VideoLLM(backbone, pooler, aligner, positions, pool_site, cache)
         if alignment is not None:
             load_alignment(alignment, self.model.backbone, self.model.aligner)
@@ -103,9 +106,9 @@ class SFTModule(LightningModule):
         """Log the accuracy of each category."""
         self._log_accuracy("val")
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss and answer accuracy of one batch."""
-        self._evaluate(batch, "test")
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Loss and answer accuracy of one batch; returns which rows were answered right, for callbacks."""
+        return {"correct": self._evaluate(batch, "test")}
 
     def on_test_epoch_end(self) -> None:
         """Log the accuracy of each category."""
@@ -149,11 +152,13 @@ class SFTModule(LightningModule):
             self.model.backbone.vision_tower.eval()
         return self
 
-    def _evaluate(self, batch: Batch, stage: str) -> None:
+    def _evaluate(self, batch: Batch, stage: str) -> Bool[Tensor, " b"]:
         logits = self.model(batch)
         size = len(batch["ids"])
         self.log(f"{stage}/loss", next_token_loss(logits, batch["labels"]), batch_size=size, sync_dist=True)
-        self.accuracy.update(batch["categories"], answers_correct(logits, batch["labels"]))
+        correct = answers_correct(logits, batch["labels"])
+        self.accuracy.update(batch["categories"], correct)
+        return correct
 
     def _log_accuracy(self, stage: str) -> None:
         for category, share in self.accuracy.compute().items():

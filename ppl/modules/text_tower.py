@@ -1,6 +1,7 @@
-"""CLIP's text encoder with a stretched context, built by ``open_clip``.
+"""CLIP's text encoder with a longer context, built by ``open_clip``.
 
-Axes: b prompts | p prompt tokens | l positions of the trained context | e joint embedding.
+Axes: b prompts | p prompt tokens | l positions of the trained context, L of the longer one | d width
+| e joint embedding.
 """
 
 from __future__ import annotations
@@ -13,21 +14,23 @@ from jaxtyping import Float, Int64
 from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
-from ppl.functional.positions import stretch_positions
+from ppl.functional.positions import Context, extend_positions
 
 
 class TextTower(nn.Module):
     """Embed prompts of up to ``context_length`` tokens in CLIP's joint space.
 
-    The position table of the ``open_clip`` encoder grows by the asymmetric stretch of PPLLaVA's Eq. 4: the first
-    ``keep`` positions are the trained ones, so prompts shorter than that give exactly the original features.
+    The position table of the ``open_clip`` encoder grows; by the asymmetric stretch of PPLLaVA's Eq. 4 unless told
+    otherwise: the first ``keep`` positions are the trained ones, so prompts shorter than that give exactly the original
+    features.
 
     Args:
         encoder: A causal ``open_clip`` text transformer pooled at its end-of-text token.
         tokenizer: The ``open_clip`` tokenizer it was trained with.
-        stretch: Grow the context from l to ``keep + (l - keep) / rate`` positions (77 -> 248).
-        keep: Positions left as they were trained.
-        rate: Step, in trained positions, between two stretched ones.
+        context: How the context grows from l to ``keep + (l - keep) / rate`` positions (77 -> 248): ``asymmetric``,
+            ``uniform``, ``random_tail``, or ``off`` to keep the trained one.
+        keep: Positions that ``asymmetric`` leaves as they were trained.
+        rate: Step, in trained positions, between two later ones of ``asymmetric``.
         truncate: Cut prompts that are longer than the context, with a warning; otherwise they are an error.
     """
 
@@ -36,7 +39,7 @@ class TextTower(nn.Module):
         encoder: TextTransformer,
         tokenizer: open_clip.SimpleTokenizer,
         *,
-        stretch: bool = True,
+        context: Context = "asymmetric",
         keep: int = 20,
         rate: float = 0.25,
         truncate: bool = False,
@@ -52,16 +55,22 @@ class TextTower(nn.Module):
                 "end-of-text token (argmax), linear projection without bias; choose a CLIP architecture"
             )
             raise ValueError(msg)
-        trained = encoder.positional_embedding.detach()
-        self.positions = nn.Parameter(stretch_positions(trained, keep=keep, rate=rate) if stretch else trained.clone())
+        self.context: Context = context
+        self.keep = keep
+        self.rate = rate
+        self.positions = nn.Parameter(self.extend(encoder.positional_embedding.detach()).clone())
         del encoder.positional_embedding
         self.encoder = encoder
         self.tokenizer = tokenizer
         self.truncate = truncate
 
+    def extend(self, trained: Float[Tensor, "l d"]) -> Float[Tensor, "L d"]:
+        """Lengthen a table of trained positions to this tower's context."""
+        return extend_positions(trained, self.context, keep=self.keep, rate=self.rate)
+
     @property
     def context_length(self) -> int:
-        """Positions of the (stretched) context, start and end tokens included."""
+        """Positions of the (extended) context, start and end tokens included."""
         return self.positions.shape[0]
 
     def tokenize(self, prompts: list[str]) -> Int64[Tensor, "b p"]:

@@ -57,6 +57,7 @@ class VideoLLM(nn.Module):
         self.positions = positions
         self.pool_site = pool_site
         self.cache = cache
+        self._tower_identity: str | None = None
 
     @property
     def input_spec(self) -> InputSpec:
@@ -91,16 +92,20 @@ class VideoLLM(nn.Module):
         """Run the vision tower once over the frames of all media that are not cached; one grid a medium."""
         tower_trains = any(p.requires_grad for p in self.backbone.vision_tower.parameters())
         if tower_trains and self.cache is not None:
-            msg = "got a feature cache with a vision tower that trains, expected a frozen one: set cache_gib: 0"
+            msg = (
+                "got a feature cache with a vision tower that trains, expected a frozen one: "
+                "set cache_gib: 0 and cache_folder: null"
+            )
             raise ValueError(msg)
         frames = pixel_values.split([m.num_frames for m in media])
-        grids = [self.cache.get(m.key) if self.cache is not None else None for m in media]
+        keys = [self._cache_key(m) for m in media]
+        grids = [self.cache.get(key) if self.cache is not None else None for key in keys]
         missing = [i for i, grid in enumerate(grids) if grid is None]
         if missing:
             with nullcontext() if tower_trains else torch.no_grad():
                 encoded = self.backbone.encode_frames(torch.cat([frames[i] for i in missing]))
             for i, grid in zip(missing, encoded.split([media[i].num_frames for i in missing]), strict=True):
-                grids[i] = self.cache.put(media[i].key, grid) if self.cache is not None else grid
+                grids[i] = self.cache.put(keys[i], grid) if self.cache is not None else grid
         tower = next(self.backbone.vision_tower.parameters())
         return [grid.to(tower.device, tower.dtype) for grid in grids if grid is not None]
 
@@ -180,6 +185,14 @@ class VideoLLM(nn.Module):
             eos_token_id=tokenizer.eos_token_id,
             streamer=streamer,
         )
+
+    def _cache_key(self, medium: MediumInfo) -> str:
+        """The medium and the tower that encodes it: runs with other weights may share the cache's folder."""
+        if self.cache is None or not medium.key:
+            return ""
+        if self._tower_identity is None:
+            self._tower_identity = self.backbone.vision_identity()
+        return f"{self._tower_identity}|{medium.key}"
 
     def _lay_out(self, tokens: Float[Tensor, "n d"], medium: MediumInfo) -> Float[Tensor, "m d"]:
         return self.backbone.layout(tokens, self.pooler.output_grid(self._grid_size(medium), medium.kind), medium)

@@ -1,11 +1,19 @@
+import inspect
 import math
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
-from ppl.functional.positions import grid_positions, stretch_positions
+from ppl.functional.positions import (
+    append_random_positions,
+    extend_positions,
+    grid_positions,
+    interpolate_positions,
+    stretch_positions,
+)
 
 
 @pytest.mark.parametrize(("length", "stretched"), [(77, 248), (64, 196)])
@@ -78,6 +86,92 @@ def test_a_rate_that_is_not_one_over_an_integer_is_an_error(rate):
 def test_a_table_without_positions_to_stretch_is_an_error(length, keep):
     with pytest.raises(ValueError, match=rf"keep={keep} does not fit a table of {length} positions"):
         stretch_positions(torch.randn(length, 2), keep)
+
+
+@given(st.integers(2, 12), st.integers(0, 40))
+@settings(deadline=None, max_examples=60)
+def test_even_positions_agree_with_eq4_one_by_one(old, more):
+    table = torch.randn(old, 3, dtype=torch.float64)
+    spread = interpolate_positions(table, old + more)
+    assert len(spread) == old + more
+    rows = [*table, 2 * table[-1] - table[-2]]
+    for i, row in enumerate(spread):
+        floor = i * old // (old + more)
+        fraction = i * old / (old + more) - floor
+        # Double precision: one interpolation of numbers of size 3.
+        torch.testing.assert_close(row, rows[floor] + fraction * (rows[floor + 1] - rows[floor]), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(("old", "length"), [(77, 248), (64, 196)])
+def test_even_positions_are_torch_s_linear_interpolation(old, length):
+    """With the extrapolated row both ends are aligned: old steps become ``length`` steps."""
+    table = torch.randn(old, 5, dtype=torch.float64)
+    extended = torch.cat([table, 2 * table[-1:] - table[-2:-1]])
+    expected = F.interpolate(extended.T[None], size=length + 1, mode="linear", align_corners=True)[0].T[:length]
+    torch.testing.assert_close(interpolate_positions(table, length), expected, atol=1e-12, rtol=0)
+
+
+def test_even_positions_at_twice_the_length_keep_every_old_one():
+    table = torch.randn(9, 4)
+    assert torch.equal(interpolate_positions(table, 18)[::2], table)
+    assert torch.equal(interpolate_positions(table, 9), table)
+
+
+def test_a_random_tail_leaves_the_trained_positions_alone():
+    table = 0.3 * torch.randn(77, 64) + 1
+    longer = append_random_positions(table, 248)
+    assert torch.equal(longer[:77], table)
+    tail = longer[77:].double()
+    # 171 * 64 numbers: their mean and spread are known to 1 %, so 5 % of the spread is five times that.
+    assert tail.mean().abs() < 0.05 * 0.3
+    assert tail.std().item() == pytest.approx(0.3, rel=0.05)
+    assert tail.unique().numel() > 10_000
+
+
+def test_a_random_tail_depends_on_its_seed_alone():
+    table = torch.randn(7, 4)
+    torch.manual_seed(1)
+    first = append_random_positions(table, 12, seed=3)
+    torch.manual_seed(2)
+    assert torch.equal(append_random_positions(table, 12, seed=3), first)
+    assert not torch.equal(append_random_positions(table, 12, seed=4), first)
+
+
+@pytest.mark.parametrize(("old", "longer"), [(77, 248), (64, 196)])
+def test_all_contexts_have_one_length(old, longer):
+    table = torch.randn(old, 6)
+    lengths = {context: len(extend_positions(table, context)) for context in ("asymmetric", "uniform", "random_tail")}
+    assert lengths == dict.fromkeys(lengths, longer)
+    assert torch.equal(extend_positions(table, "off"), table)
+
+
+def test_each_context_is_its_function():
+    table = torch.randn(11, 6)
+    options = {"keep": 3, "rate": 0.5}
+    assert torch.equal(extend_positions(table, "asymmetric", **options), stretch_positions(table, 3, 0.5))
+    assert torch.equal(extend_positions(table, "uniform", **options), interpolate_positions(table, 19))
+    random = append_random_positions(table, 19, seed=5)
+    assert torch.equal(extend_positions(table, "random_tail", **options, seed=5), random)
+
+
+@pytest.mark.parametrize("context", ["asymmetric", "uniform", "random_tail"])
+def test_every_context_keeps_dtype_and_gradient(context):
+    table = torch.randn(24, 3).bfloat16().requires_grad_()
+    longer = extend_positions(table, context)
+    longer.sum().backward()
+    assert longer.dtype == torch.bfloat16
+    assert (table.grad != 0).all()
+
+
+def test_unusable_contexts_are_errors():
+    unchecked = inspect.unwrap(extend_positions)  # the type checker of the tests would complain first
+    with pytest.raises(ValueError, match=r"context='even' is unknown: use one of \('asymmetric', 'uniform', 'random"):
+        unchecked(torch.randn(24, 2), "even")
+    for extend in (interpolate_positions, append_random_positions):
+        with pytest.raises(ValueError, match=r"length=23 is less than the table's 24 positions: .* use >= 24"):
+            extend(torch.randn(24, 2), 23)
+    with pytest.raises(ValueError, match="got a table of 1 positions, expected at least 2 to interpolate between"):
+        interpolate_positions(torch.randn(1, 2), 4)
 
 
 def test_grid_features_by_hand():

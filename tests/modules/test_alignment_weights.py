@@ -2,6 +2,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ppl.functional.positions import extend_positions
 from ppl.modules.alignment_weights import load_alignment, save_alignment
 from tests.modules.tiny import snapshot, tiny_aligner, tiny_backbone, unchanged
 
@@ -59,7 +60,18 @@ def test_every_misfit_is_listed_and_nothing_is_loaded(stored):
 def test_another_context_does_not_fit(stored):
     path, backbone, _ = stored
     with pytest.raises(ValueError, match=r"text_tower.positions: the file has shape \(248, 64\), the model \(77, 64\)"):
-        load_alignment(path, backbone, tiny_aligner(stretch=False))
+        load_alignment(path, backbone, tiny_aligner(context="off"))
+
+
+@pytest.mark.parametrize("context", ["asymmetric", "uniform", "random_tail"])
+def test_a_trained_context_is_extended_as_the_model_s_aligner_says(context, tmp_path):
+    backbone, trained = tiny_backbone(), tiny_aligner(context="off")
+    save_alignment(tmp_path / "a.safetensors", backbone, trained)
+    other = tiny_aligner(context=context)
+    load_alignment(tmp_path / "a.safetensors", backbone, other)
+    table = trained.text_tower.positions.detach()
+    assert torch.equal(other.text_tower.positions, extend_positions(table, context))
+    assert torch.equal(other.visual_projection.weight, trained.visual_projection.weight)
 
 
 def test_a_missing_file(tmp_path):

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from ppl.modules.feature_cache import FeatureCache
@@ -59,3 +60,38 @@ def test_what_overflows_is_refused_and_counted():
     cache = FeatureCache()
     assert cache.put("a", torch.full((1, 1, 1, 1), 7e4)).item() == 7e4
     assert (cache.get("a"), cache.num_refused) == (None, 1)
+
+
+def test_a_folder_is_shared_and_needs_no_memory(tmp_path):
+    first, second = (FeatureCache(max_gib=0.0, folder=str(tmp_path)) for _ in range(2))
+    kept = first.put("a", grid())
+    assert torch.equal(second.get("a"), kept)
+    assert torch.equal(second.put("a", grid()), kept)  # what is there stays
+    assert (second.get("b"), first.num_refused, len(first)) == (None, 0, 0)
+    assert FeatureCache(folder=str(tmp_path), dtype=torch.float32).get("a") is None, "another precision, another grid"
+
+
+def test_what_the_folder_holds_is_read_once(tmp_path):
+    FeatureCache(folder=str(tmp_path)).put("a", grid())
+    cache = FeatureCache(folder=str(tmp_path))
+    got = cache.get("a")
+    [file] = tmp_path.rglob("*.safetensors")
+    file.unlink()
+    assert cache.get("a") is got
+
+
+def test_a_half_written_file_is_none(tmp_path, monkeypatch):
+    """A process killed while writing leaves a file that no other reads."""
+
+    def killed(tensors, path):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ppl.modules.feature_cache.save_file", killed)
+    with pytest.raises(KeyboardInterrupt):
+        FeatureCache(folder=str(tmp_path)).put("a", grid())
+    monkeypatch.undo()
+    assert list(tmp_path.rglob("*.partial"))
+    cache = FeatureCache(folder=str(tmp_path))
+    assert cache.get("a") is None
+    assert torch.equal(cache.put("a", grid()), cache.get("a"))

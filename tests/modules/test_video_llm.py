@@ -137,9 +137,29 @@ def test_cached_media_are_not_encoded_again():
     torch.testing.assert_close(again, [mixed[1], mixed[0]], **CLOSE)
 
 
+def test_towers_with_other_weights_do_not_share_cached_grids(tmp_path):
+    """Runs of an ablation share a folder; each seed's alignment gave its tower other weights."""
+    torch.manual_seed(0)
+    shown = video(4, "clip")
+    grids = []
+    for _ in range(2):
+        model = plain_model(cache=FeatureCache(0.0, torch.float32, str(tmp_path)))  # random weights, drawn anew
+        model.requires_grad_(False)
+        batch = make_batch(model, ([shown], "what ?", "red"))
+        for _ in range(2):
+            [grid] = model.encode(batch["pixel_values"], batch["media"])
+            grids.append(grid)
+    assert torch.equal(grids[0], grids[1])
+    assert torch.equal(grids[2], grids[3])
+    assert not torch.equal(grids[0], grids[2])
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+
+
 def test_a_cache_of_a_tower_that_trains_is_refused():
     model = plain_model(cache=FeatureCache())
-    with pytest.raises(ValueError, match=r"feature cache with a vision tower that trains.*set cache_gib: 0"):
+    with pytest.raises(
+        ValueError, match=r"feature cache with a vision tower that trains.*set cache_gib: 0 and cache_folder: null"
+    ):
         logits_of(model, ([video(2, key="k")], "what ?", "red"))
 
 

@@ -62,10 +62,10 @@ def prompt_of(num_tokens):
     return " ".join((LONG * 20).replace("?", "").split()[: num_tokens - 2])
 
 
-@pytest.mark.parametrize("stretch", [True, False])
-def test_short_prompts_have_open_clip_s_features(clip, folder, stretch):
+@pytest.mark.parametrize("context", ["asymmetric", "random_tail", "off"])
+def test_short_prompts_have_open_clip_s_features(clip, folder, context):
     prompts = [*SHORT, prompt_of(20)]
-    aligner = aligner_of(folder, stretch=stretch)
+    aligner = aligner_of(folder, context=context)
     assert aligner.tokenize(prompts).shape == (4, 20)
     with torch.no_grad():
         expected = clip.encode_text(open_clip.get_tokenizer(f"local-dir:{folder}")(prompts))
@@ -77,21 +77,31 @@ def test_longer_prompts_need_the_trained_positions(clip, folder, length):
     prompts = [prompt_of(length), SHORT[0]]
     with torch.no_grad():
         expected = clip.encode_text(open_clip.get_tokenizer(f"local-dir:{folder}")(prompts))
-    plain, stretched = (features(aligner_of(folder, stretch=stretch), prompts) for stretch in (False, True))
-    torch.testing.assert_close(plain, expected, **CLOSE)
+    for context in ("off", "random_tail"):
+        torch.testing.assert_close(features(aligner_of(folder, context=context), prompts), expected, **CLOSE)
+    stretched, uniform = (
+        features(aligner_of(folder, context=context), prompts) for context in ("asymmetric", "uniform")
+    )
     torch.testing.assert_close(stretched[1], expected[1], **CLOSE)
+    assert (uniform - expected).abs().amax(dim=1).min() > 1e-2  # "disrupts the well-pre-trained information"
     if length > 21:  # position 20 itself is where the stretch starts
         assert (stretched[0] - expected[0]).abs().max() > 1e-2
 
 
+OLD_POSITIONS = {
+    "asymmetric": np.concatenate([np.arange(20), 20 + np.arange(228) / 4]),  # Eq. 4: rate 1/4 after 20 positions
+    "uniform": np.arange(248) * 77 / 248,
+}
+"""Where each of 248 positions lies in the trained table."""
+
+
 @pytest.mark.parametrize("length", [22, 100, 248])
-def test_stretched_features_are_those_of_an_open_clip_with_248_positions(clip, folder, length):
-    aligner = aligner_of(folder)
-    assert aligner.text_tower.context_length == 248
+@pytest.mark.parametrize("context", list(OLD_POSITIONS))
+def test_longer_features_are_those_of_an_open_clip_with_248_positions(clip, folder, context, length):
+    aligner = aligner_of(folder, context=context)
     table = clip.positional_embedding.detach().numpy().astype(np.float64)
-    at = np.concatenate([np.arange(20), 20 + np.arange(228) / 4])  # Eq. 4: rate 1/4 after 20 positions
     padded = np.vstack([table, 2 * table[-1] - table[-2]])
-    long_table = np.stack([np.interp(at, np.arange(78), column) for column in padded.T], axis=1)
+    long_table = np.stack([np.interp(OLD_POSITIONS[context], np.arange(78), column) for column in padded.T], axis=1)
     settings = config()
     settings["text_cfg"]["context_length"] = 248
     long_clip = open_clip.CLIP(**settings).eval()
@@ -102,6 +112,19 @@ def test_stretched_features_are_those_of_an_open_clip_with_248_positions(clip, f
     with torch.no_grad():
         expected = long_clip.encode_text(tokenizer(prompts))
     torch.testing.assert_close(features(aligner, prompts), expected, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("context", "length"), [("asymmetric", 248), ("uniform", 248), ("random_tail", 248), ("off", 77)]
+)
+def test_the_context_s_length(folder, context, length):
+    aligner = aligner_of(folder, context=context)
+    assert aligner.text_tower.context_length == length
+    ids = aligner.tokenize([prompt_of(length)])
+    assert ids.shape == (1, length)
+    assert aligner.embed_prompts(ids).isfinite().all()
+    again = aligner_of(folder, context=context)
+    assert torch.equal(again.text_tower.positions, aligner.text_tower.positions)
 
 
 def test_patches_are_projected_as_the_class_token_is(clip, folder):
@@ -162,7 +185,7 @@ def test_a_prompt_beyond_the_context(folder):
 def test_the_longest_prompt_fits_without_warning(folder):
     assert aligner_of(folder).tokenize([prompt_of(248)]).shape == (1, 248)
     with pytest.raises(ValueError, match="1 tokens would be cut"):
-        aligner_of(folder, stretch=False).tokenize([prompt_of(78)])
+        aligner_of(folder, context="off").tokenize([prompt_of(78)])
 
 
 @pytest.mark.parametrize("prompt", ["", " \n"])

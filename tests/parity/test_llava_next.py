@@ -156,6 +156,16 @@ def test_weights_that_do_not_fit_are_listed(saved):
     assert "[3, 5]" in lines[2]
 
 
+def test_each_of_several_images_may_be_tiled():
+    """transformers has no other way; PPLLaVA, and we by default, give each one view."""
+    model = VideoLLM(tiny_backbone(tile_each_image=True), NoPooler()).eval()
+    rows = ([image(40, 90), image(30, 30)], QUESTION, ANSWER), ([image(90, 41)], QUESTION, ANSWER)
+    batch = make_batch(model, *rows)
+    assert [medium.kind for medium in batch["media"]] == ["multi_image", "multi_image", "image"]
+    assert all(medium.num_frames > 1 for medium in batch["media"])
+    assert_same_bits(model, batch)
+
+
 def test_untiled_images_are_one_view():
     model = VideoLLM(tiny_backbone(tile_images=False), NoPooler()).eval()
     batch = make_batch(model, ([image(50, 96)], QUESTION, ANSWER))

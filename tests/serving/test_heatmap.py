@@ -1,57 +1,127 @@
-"""The heat map shows relevance where it lies."""
+"""The command: questions in, one file out, the video encoded once."""
 
+import av
 import numpy as np
 import pytest
-import torch
+from PIL import Image
 
-from ppl.serving.heatmap import heatmap_strip, overlay
+from ppl.cli import build_parser, main
+from ppl.serving import heatmap
+from ppl.serving.overlays import heatmap_pictures, heatmap_sheet
+from ppl.serving.session import ChatSession
+from tests.modules.tiny import inputs_seen
 
-GRAY = 100
-
-
-def frames(count, height=48, width=48):
-    return torch.full((count, 3, height, width), GRAY, dtype=torch.uint8)
-
-
-def peaked(count, at, value=1.0):
-    relevance = torch.full((count, 6, 6), 1e-4)
-    relevance[at] = value
-    return relevance
+FIRST, SECOND = "what colour is the square ?", "which way does the ring move ?"
+WIDTH, HEIGHT = 96 + 2 * (4 + 192), 22 + 192
+"""Of a picture of the animation: half a frame, two columns; a caption of one line."""
 
 
-@pytest.mark.parametrize("at", [(0, 0, 0), (1, 5, 2), (2, 3, 5)])
-def test_the_brightest_place_is_the_most_relevant_patch(at):
-    heat = overlay(frames(3), peaked(3, at)).sum(axis=-1)
-    frame, row, column = np.unravel_index(heat.argmax(), heat.shape)
-    assert (frame, row // 8, column // 8) == at
+@pytest.fixture
+def session(model, processor, clip, monkeypatch):
+    """What the command asks, in place of the one that a checkpoint would give."""
+    opened = ChatSession(model, processor, clip)
+    monkeypatch.setattr(heatmap, "open_session", lambda options: opened)
+    return opened
 
 
-def test_all_frames_share_one_scale():
-    relevance = peaked(2, (0, 2, 2)) + peaked(2, (1, 2, 2), 0.2)
-    heat = overlay(frames(2), relevance).sum(axis=-1)
-    assert heat[0].max() > 1.5 * heat[1].max()
+@pytest.fixture
+def never_opened(monkeypatch):
+    """Loading a model takes minutes; mistakes that can be told before are."""
+
+    def fail(options):
+        raise AssertionError("it opened a session first")
+
+    monkeypatch.setattr(heatmap, "open_session", fail)
 
 
-def test_irrelevant_places_keep_a_darkened_picture():
-    shown = overlay(frames(1), peaked(1, (0, 0, 0)))[0, 40:, 40:]
-    assert np.abs(shown.astype(int) - 0.6 * GRAY).max() < 5
+def message(*words):
+    with pytest.raises(SystemExit) as stopped:
+        main(["heatmap", *map(str, words)])
+    return str(stopped.value.code)
 
 
-def test_no_relevance_anywhere_is_no_division_by_zero():
-    assert (overlay(frames(1), torch.zeros(1, 6, 6)) == int(0.6 * GRAY)).all()
+def parsed(*words):
+    return build_parser().parse_args(["heatmap", "clip.mp4", *words])
 
 
-@pytest.mark.parametrize(
-    ("count", "height", "width", "size"),
-    [(1, 48, 48, (192, 214)), (3, 96, 48, (3 * 96, 214)), (8, 48, 48, (8 * 192, 214)), (9, 48, 96, (8 * 384, 406))],
-)
-def test_the_sheet_holds_eight_frames_a_row(count, height, width, size):
-    relevance = torch.rand(count, 6, 6)
-    assert heatmap_strip(frames(count, height, width), relevance, "what ?").size == size
+def test_the_command_line_takes_several_questions_and_a_format():
+    options = parsed(FIRST)
+    assert (options.questions, options.format, options.fps, options.output) == ([FIRST], "png", 2.0, None)
+    options = parsed(FIRST, SECOND, "--format", "gif", "--fps", "4")
+    assert (options.questions, options.format, options.fps) == ([FIRST, SECOND], "gif", 4.0)
 
 
-def test_a_frame_lies_at_its_place_on_the_sheet():
-    """The tenth of ten frames is the second of the second row."""
-    sheet = np.asarray(heatmap_strip(frames(10), peaked(10, (9, 3, 3)), "what ?")).astype(int).sum(axis=-1)
-    second_row = sheet[22 + 192 :, : 2 * 192].reshape(6, 32, 12, 32).mean(axis=(1, 3))  # patch by patch
-    assert np.unravel_index(second_row.argmax(), second_row.shape) == (3, 6 + 3)
+def test_an_unknown_format_and_no_question_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        parsed(FIRST, "--format", "webm")
+    assert "invalid choice: 'webm'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parsed()
+    assert "QUESTION" in capsys.readouterr().err
+
+
+def test_several_questions_are_stacked_strips_of_one_encoding(model, processor, clip, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(heatmap, "open_session", lambda options: ChatSession(model, processor, clip))
+    output = tmp_path / "new" / "sheet.png"
+    with inputs_seen(model.backbone.vision_tower) as seen:
+        main(["heatmap", str(clip), FIRST, SECOND, "-o", str(output)])
+    assert [len(frames) for frames in seen] == [4]
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in (str(output), "4 frame(s)", FIRST, SECOND))
+    opened = ChatSession(model, processor, clip)
+    expected = heatmap_sheet(opened.frames, [opened.relevance(q) for q in (FIRST, SECOND)], [FIRST, SECOND])
+    with Image.open(output) as picture:
+        assert (picture.format, picture.size) == ("PNG", (4 * 192, 2 * (22 + 192)))
+        assert np.array_equal(np.asarray(picture), np.asarray(expected))
+
+
+def test_questions_give_different_strips(session, clip, tmp_path):
+    output = tmp_path / "sheet.png"
+    main(["heatmap", str(clip), FIRST, SECOND, FIRST, "-o", str(output)])
+    with Image.open(output) as picture:
+        first, second, third = np.asarray(picture).reshape(3, 22 + 192, 4 * 192, 3)[:, 22:]
+    assert (first != second).any()
+    assert (first == third).all()
+
+
+def test_a_gif_has_a_picture_for_each_frame(session, clip, in_tmp_path):
+    main(["heatmap", str(clip), FIRST, SECOND, "--format", "gif", "--fps", "4"])
+    with Image.open(in_tmp_path / "heatmap.gif") as gif:
+        assert (gif.format, gif.n_frames, gif.size) == ("GIF", 4, (WIDTH, HEIGHT))
+        assert gif.info["duration"] == 250
+        shown = np.asarray(gif.convert("RGB"))
+    assert (shown[22:, 100:292] != shown[22:, 296:488]).any(), "the questions' columns"
+
+
+def test_an_mp4_has_a_picture_for_each_frame(session, clip, tmp_path):
+    output = tmp_path / "no_suffix"
+    main(["heatmap", str(clip), FIRST, SECOND, "--format", "mp4", "-o", str(output)])
+    with av.open(output) as container:
+        shown = [(frame.time, frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+    assert [time for time, _ in shown] == [0, 0.5, 1, 1.5]
+    relevances = [session.relevance(q) for q in (FIRST, SECOND)]
+    expected = heatmap_pictures(session.frames, relevances, [FIRST, SECOND])
+    for (_, decoded), picture in zip(shown, expected, strict=True):
+        assert decoded.shape == (HEIGHT, WIDTH, 3)
+        found, drawn = (np.asarray(pixels).astype(int)[22:] for pixels in (decoded, picture))
+        for own, others in (slice(100, 292), slice(296, 488)), (slice(296, 488), slice(100, 292)):
+            # H.264, with colours at half resolution, costs less than the questions differ
+            error, difference = (np.abs(found[:, own] - drawn[:, column]).mean() for column in (own, others))
+            assert error < min(4, difference / 2)
+
+
+@pytest.mark.parametrize(("name", "file_format"), [("a.png", "gif"), ("a.gif", "mp4"), ("a.jpg", "png")])
+def test_a_suffix_of_another_format_is_refused(never_opened, name, file_format):
+    expected = f"got {name} to write {file_format} to, expected a name that ends in .{file_format}; rename it or"
+    assert expected in message("clip.mp4", FIRST, "--format", file_format, "-o", name)
+
+
+def test_any_empty_question_is_refused(never_opened):
+    assert "got an empty question" in message("clip.mp4", FIRST, " ")
+
+
+@pytest.mark.parametrize("fps", ["0", "-1", "nan", "inf"])
+def test_a_rate_out_of_range_is_refused(never_opened, fps):
+    assert f"got --fps {fps}, expected 0.1 to 100 pictures a second" in message(
+        "clip.mp4", FIRST, "--format", "gif", f"--fps={fps}"
+    )

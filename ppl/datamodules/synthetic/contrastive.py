@@ -16,11 +16,14 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from ppl.batches import ContrastiveBatch, InputSpec
+from ppl.datamodules.synthetic.questions import preamble
 from ppl.datamodules.synthetic.world import Scene, Thing, object_mask, random_scene, render
 
 NamedBy = Literal["shape", "colour", "both", "background"]
 _HELD_OUT_SEED = 3_000_017
 _NUM_FRAMES = 8
+_LONGEST_PREAMBLE = 60
+"""With the longest question and the start and end tokens it fits into CLIP's 77 positions."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,15 @@ class FrameQuestions(Dataset[ContrastiveBatch]):
     """
 
     def __init__(
-        self, inputs: InputSpec, seed: int, num_batches: int, batch_size: int, mix: NamingMix, *, held_out: bool
+        self,
+        inputs: InputSpec,
+        seed: int,
+        num_batches: int,
+        batch_size: int,
+        mix: NamingMix,
+        *,
+        held_out: bool,
+        preamble_words: float = 0.0,
     ) -> None:
         if inputs.tokenize_prompts is None:
             msg = "got a model without a text tower, expected an aligner to train: use AlignModule"
@@ -51,6 +62,7 @@ class FrameQuestions(Dataset[ContrastiveBatch]):
         self.batch_size = batch_size
         self.mix = mix
         self.held_out = held_out
+        self.preamble_words = preamble_words
         self.grid = inputs.grid_size
 
     def __len__(self) -> int:
@@ -66,11 +78,17 @@ class FrameQuestions(Dataset[ContrastiveBatch]):
         regions = [q.region(scene, time, self.grid) for q, (scene, time) in zip(queries, frames, strict=True)]
         return ContrastiveBatch(
             pixel_values=torch.from_numpy(np.stack([render(scene)[time] for scene, time in frames])),
-            prompt_ids=self.tokenize([query.text for query in queries]),
+            prompt_ids=self.tokenize([self._preamble(rng) + query.text for query in queries]),
             positives=torch.tensor(positives),
             regions=torch.from_numpy(np.stack(regions)),
             categories=[query.kind for query in queries],
         )
+
+    def _preamble(self, rng: np.random.Generator) -> str:
+        """Text before a question: usually short, sometimes long, as captions are."""
+        if not self.preamble_words:
+            return ""
+        return preamble(min(int(rng.exponential(self.preamble_words)), _LONGEST_PREAMBLE), rng) + " "
 
     def _frame(self, rng: np.random.Generator) -> tuple[Scene, int]:
         if not self.held_out:
@@ -138,6 +156,8 @@ class SyntheticContrastiveDataModule(LightningDataModule):
         num_held_out_batches: Batches of the validation set, which is the same whatever the seed.
         batch_size: Frames, and as many questions, per batch.
         mix: How training questions name their object; held-out ones come in equal shares.
+        preamble_words: Mean length of a neutral text before each question, exponentially distributed up to 60 words:
+            positions of the text tower are then trained the less, the later they are, as CLIP's were.
         num_workers: Loader processes; 0 loads in the main process.
         seed: Of the training frames and questions.
     """
@@ -148,6 +168,7 @@ class SyntheticContrastiveDataModule(LightningDataModule):
         num_held_out_batches: int = 6,
         batch_size: int = 96,
         mix: NamingMix = NamingMix(),
+        preamble_words: float = 0.0,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
@@ -156,19 +177,22 @@ class SyntheticContrastiveDataModule(LightningDataModule):
         self.num_held_out_batches = num_held_out_batches
         self.batch_size = batch_size
         self.mix = mix
+        self.preamble_words = preamble_words
         self.num_workers = num_workers
         self.seed = seed
 
     def train_dataloader(self) -> DataLoader[ContrastiveBatch]:
         """Batches in the order of their indices; their contents are random already."""
-        data = FrameQuestions(self._inputs(), self.seed, self.num_batches, self.batch_size, self.mix, held_out=False)
-        return self._loader(data)
+        return self._loader(self._questions(self.seed, self.num_batches, self.mix, held_out=False))
 
     def val_dataloader(self) -> DataLoader[ContrastiveBatch]:
         """Frames of unseen videos with up to six objects."""
         even = NamingMix(1.0, 1.0, 1.0, 1.0)
-        size = self.num_held_out_batches
-        return self._loader(FrameQuestions(self._inputs(), _HELD_OUT_SEED, size, self.batch_size, even, held_out=True))
+        return self._loader(self._questions(_HELD_OUT_SEED, self.num_held_out_batches, even, held_out=True))
+
+    def _questions(self, seed: int, num_batches: int, mix: NamingMix, *, held_out: bool) -> FrameQuestions:
+        inputs, size, words = self._inputs(), self.batch_size, self.preamble_words
+        return FrameQuestions(inputs, seed, num_batches, size, mix, held_out=held_out, preamble_words=words)
 
     def _inputs(self) -> InputSpec:
         if self.trainer is None:

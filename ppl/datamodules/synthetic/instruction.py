@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from ppl.datamodules.base import ConversationDataModule, Split
 from ppl.datamodules.processing import DecodedMedium, Processor, Sample
 from ppl.datamodules.records import PLACEHOLDER, MediumRef, Record, Turn
-from ppl.datamodules.synthetic.questions import Question, ask
+from ppl.datamodules.synthetic.questions import Question, ask, preamble
 from ppl.datamodules.synthetic.world import Scene, random_scene, render
 from ppl.datamodules.templates import TemplateName
 
@@ -43,17 +43,27 @@ class SyntheticExample(NamedTuple):
 class SyntheticQuestions(Dataset[Sample]):
     """Questions about a fixed set of synthetic videos.
 
-    Item i asks about video i modulo the number of videos; a given (seed, i) always asks the same.
+    Item i asks about video i modulo the number of videos; a given (seed, i) always asks the same, whatever words stand
+    before it.
     """
 
     def __init__(
-        self, processor: Processor, seed: int, num_videos: int, num_questions: int, mix: QuestionMix, *, prompt: bool
+        self,
+        processor: Processor,
+        seed: int,
+        num_videos: int,
+        num_questions: int,
+        mix: QuestionMix,
+        *,
+        prompt: bool,
+        preamble_words: int = 0,
     ) -> None:
         self.processor = processor
         self.seed = seed
         self.num_questions = num_questions
         self.mix = mix
         self.prompt = prompt
+        self.preamble_words = preamble_words
         rng = np.random.default_rng(seed)
         self.scenes = [random_scene(rng, num_frames=processor.num_frames) for _ in range(num_videos)]
         self._frames = [torch.from_numpy(render(scene)) for scene in self.scenes]
@@ -62,10 +72,12 @@ class SyntheticQuestions(Dataset[Sample]):
         return self.num_questions
 
     def example(self, index: int) -> SyntheticExample:
-        """Draw question ``index``."""
+        """Draw question ``index``; its text starts with the preamble."""
         video = index % len(self.scenes)
         rng = np.random.default_rng((self.seed, index))
-        return SyntheticExample(self.scenes[video], ask(self.scenes[video], asdict(self.mix), rng), video)
+        question = ask(self.scenes[video], asdict(self.mix), rng)
+        text = f"{preamble(self.preamble_words, rng)} {question.text}".strip()  # drawn last: the question stays
+        return SyntheticExample(self.scenes[video], question._replace(text=text), video)
 
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < self.num_questions:
@@ -100,6 +112,9 @@ class SyntheticInstructionDataModule(ConversationDataModule):
         batch_size: Questions per batch.
         num_workers: Loader processes; 0 loads in the main process, which is fastest here.
         seed: Of the training videos, their questions and their order.
+        preamble_words: Words that say nothing about the video before each question; 90 move it past the 77 positions
+            that CLIP's text tower was trained on.
+        held_out_preamble_words: The same for validation and test; null: as in training.
     """
 
     def __init__(
@@ -114,6 +129,8 @@ class SyntheticInstructionDataModule(ConversationDataModule):
         batch_size: int = 64,
         num_workers: int = 0,
         seed: int = 0,
+        preamble_words: int = 0,
+        held_out_preamble_words: int | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
         self.num_videos = num_videos
@@ -123,12 +140,28 @@ class SyntheticInstructionDataModule(ConversationDataModule):
         self.num_frames = num_frames
         self.mix = mix
         self.template: TemplateName = template
+        self.preamble_words = preamble_words
+        self.held_out_preamble_words = preamble_words if held_out_preamble_words is None else held_out_preamble_words
 
     def dataset(self, split: Split) -> SyntheticQuestions:
         """Draw one split's videos and render them."""
         processor = Processor(self.inputs, self.template, self.num_frames)
         if split == "train":
-            return SyntheticQuestions(processor, self.seed, self.num_videos, self.num_questions, self.mix, prompt=False)
-        videos, questions = self.num_held_out_videos, self.num_held_out_questions
-        even = QuestionMix(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
-        return SyntheticQuestions(processor, _HELD_OUT_SEEDS[split], videos, questions, even, prompt=split == "predict")
+            return SyntheticQuestions(
+                processor,
+                self.seed,
+                self.num_videos,
+                self.num_questions,
+                self.mix,
+                prompt=False,
+                preamble_words=self.preamble_words,
+            )
+        return SyntheticQuestions(
+            processor,
+            _HELD_OUT_SEEDS[split],
+            self.num_held_out_videos,
+            self.num_held_out_questions,
+            QuestionMix(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0),
+            prompt=split == "predict",
+            preamble_words=self.held_out_preamble_words,
+        )

@@ -13,6 +13,20 @@ import numpy as np
 
 from ppl.datamodules.synthetic.world import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, Scene
 
+_PREAMBLE = (
+    "this is a video .",
+    "there is a scene in this video .",
+    "in this video there is a scene with an object .",
+    "show me the picture and find the object .",
+    "find the scene where the object does move .",
+    "show me where the object is in the image .",
+    "there is an object in this picture , find the object and show me the scene .",
+    "show me when the object does appear in the video .",
+    "an object is in the image , and there is the picture .",
+    "find an image or a picture with this object and show me where the object is .",
+)
+"""Sentences of the tiny vocabulary that fit every scene: no shape, colour, direction, time or background is named."""
+
 QUESTION_TYPES = ("colour", "shape", "motion", "when", "order", "exist", "background")
 
 
@@ -87,6 +101,25 @@ def ask(scene: Scene, mix: dict[str, float], rng: np.random.Generator) -> Questi
     kinds: Sequence[str] = list(mix)
     weights = np.array([mix[k] for k in kinds], dtype=float)
     return _ASK[kinds[rng.choice(len(kinds), p=weights / weights.sum())]](scene, rng)
+
+
+def preamble(num_words: int, rng: np.random.Generator) -> str:
+    """Draw text that tells nothing about a scene, to stand before a question as a dialogue's earlier turns would.
+
+    Args:
+        num_words: Its exact length in words, punctuation marks included; each is one token of CLIP and of the tiny
+            backbone. The first sentence may lack its beginning; the last is whole.
+        rng: Draws the sentences.
+
+    Raises:
+        ValueError: If the number is negative.
+    """
+    if num_words < 0:
+        raise ValueError(f"got a preamble of {num_words} words, expected 0 or more; 0 leaves it out")
+    words: list[str] = []
+    while len(words) < num_words:
+        words += _PREAMBLE[rng.integers(len(_PREAMBLE))].split()
+    return " ".join(words[len(words) - num_words :])
 
 
 def vocabulary() -> list[str]:

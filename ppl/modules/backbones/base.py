@@ -5,6 +5,7 @@ Axes: t h w frames, rows, columns | c vision channels | d language channels | n 
 
 from __future__ import annotations
 
+import hashlib
 import math
 import tempfile
 from collections.abc import Iterator
@@ -101,6 +102,14 @@ class Backbone(nn.Module):
         yield "projector", [*self.projector.parameters(), self.hf.model.image_newline]
         tied_once = dict.fromkeys([*self.language_model.parameters(), *self.hf.lm_head.parameters()])
         yield "language_model", list(tied_once)
+
+    def vision_identity(self) -> str:
+        """A digest of all that decides what `encode_frames` returns: weights, layer and normalisation."""
+        digest = hashlib.sha256(repr((self.spec, self.hf.config.vision_feature_layer)).encode())
+        for name, tensor in self.vision_tower.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     def files(self) -> dict[str, str]:
         """Config and tokenizer files in the hub's layout, as name -> text."""

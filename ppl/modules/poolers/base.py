@@ -28,7 +28,7 @@ class Pooler(nn.Module, ABC):
     def forward(
         self, grid: Float[Tensor, "*b t h w c"], relevance: Float[Tensor, "*b t h w"] | None, kind: MediaKind
     ) -> Float[Tensor, "*b n c"]:
-        """Pool one medium, or a stack of equal shapes; tokens come frame by frame, row by row."""
+        """Pool one medium, or a stack of equal shapes; tokens of a grid come frame by frame, row by row."""
 
     @abstractmethod
     def output_grid(self, size: Size3, kind: MediaKind) -> Size3 | None:

@@ -5,7 +5,7 @@ from ppl.datamodules.processing import Processor
 from ppl.datamodules.synthetic.instruction import QuestionMix, SyntheticInstructionDataModule, SyntheticQuestions
 from ppl.datamodules.synthetic.questions import QUESTION_TYPES
 from ppl.datamodules.synthetic.world import render
-from tests.modules.tiny import guided_model
+from tests.modules.tiny import guided_model, plain_model, tiny_aligner
 
 COUNTS = {"num_videos": 6, "num_questions": 20, "num_held_out_videos": 6, "num_held_out_questions": 20}
 SPLITS = ["train", "val", "test", "predict"]
@@ -73,6 +73,45 @@ def test_a_sample_is_its_example(made, inputs):
         assert int((sample.input_ids == inputs.tokenizer.convert_tokens_to_ids("<image>")).sum()) == (
             inputs.num_visual_tokens(medium)
         )
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_preamble_stands_before_the_same_question(made, split):
+    plain, long = (made(preamble_words=words).dataset(split) for words in (0, 90))
+    for index in (0, 7, 19):
+        without, within = plain.example(index), long.example(index)
+        assert within.question._replace(text=without.question.text) == without.question
+        words = within.question.text.split()
+        assert words[90:] == without.question.text.split()
+        assert long[index].prompt == within.question.text
+        assert long.example(index) == within, "drawn anew each time"
+
+
+@pytest.mark.parametrize(("held_out", "expected"), [(None, 5), (0, 0), (30, 30)])
+def test_held_out_preambles_are_as_long_as_those_of_training_unless_told_otherwise(made, held_out, expected):
+    data = made(preamble_words=5, held_out_preamble_words=held_out)
+    plain = made()
+    for split in SPLITS:
+        more = len(data.dataset(split).example(3).question.text.split())
+        more -= len(plain.dataset(split).example(3).question.text.split())
+        assert more == (5 if split == "train" else expected)
+
+
+def test_questions_after_90_words_lie_past_clip_s_trained_positions(made):
+    aligner, long, plain = tiny_aligner(), made(preamble_words=90).dataset("test"), made().dataset("test")
+    for index in range(20):
+        ids, short = (aligner.tokenize([dataset[index].prompt]) for dataset in (long, plain))
+        assert ids.shape[1] == short.shape[1] + 90
+        assert 77 < ids.shape[1] < aligner.text_tower.context_length
+        assert torch.equal(ids[:, 91:], short[:, 1:]), "91: the start token and the preamble"
+
+
+def test_the_tiny_language_model_holds_every_patch_and_90_words(made):
+    """The Processor refuses what is longer than the model's context, so a sample is the proof."""
+    data = SyntheticInstructionDataModule(**COUNTS, preamble_words=90)
+    data.attach(plain_model().input_spec)
+    longest = max(len(sample.input_ids) for sample in data.dataset("test"))
+    assert 8 * 6 * 6 + 90 < longest <= data.inputs.max_length == 512
 
 
 def test_feature_cache_keys_tell_videos_apart(made):

@@ -4,11 +4,12 @@ import re
 from collections import Counter
 
 import numpy as np
+import open_clip
 import pytest
 
-from ppl.datamodules.synthetic.questions import QUESTION_TYPES, ask, vocabulary
-from ppl.datamodules.synthetic.world import COLOURS, SHAPES, random_scene, render
-from tests.modules.tiny import tiny_backbone
+from ppl.datamodules.synthetic.questions import QUESTION_TYPES, ask, preamble, vocabulary
+from ppl.datamodules.synthetic.world import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, random_scene, render
+from tests.modules.tiny import CLIP_FOLDER, tiny_backbone
 
 DRAWN = 2000
 EVEN = dict.fromkeys(QUESTION_TYPES, 1.0)
@@ -125,3 +126,32 @@ def test_the_vocabulary_and_the_tiny_tokenizer_know_every_word(drawn):
         ids = tokenizer(f"USER: {question.text} ASSISTANT: {question.answer}", add_special_tokens=False).input_ids
         assert tokenizer.unk_token_id not in ids, question
         assert tokenizer.decode(ids).split()[-1] == question.answer
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 7, 90])
+def test_a_preamble_has_as_many_words_and_ends_a_sentence(number):
+    drawn = {preamble(number, np.random.default_rng(seed)) for seed in range(50)}
+    assert {len(text.split()) for text in drawn} == {number}
+    assert all(text.endswith(".") for text in drawn if number)
+    assert len(drawn) > (40 if number == 90 else 0)
+
+
+def test_a_preamble_says_nothing_about_a_scene():
+    words = {word for seed in range(200) for word in preamble(90, np.random.default_rng(seed)).split()}
+    answers = {*SHAPES, *COLOURS, *BACKGROUNDS, *DIRECTIONS, "early", "late", "yes", "no", "background", "?"}
+    assert words & answers == set()
+    assert words - set(vocabulary()) == set()
+
+
+def test_a_word_of_a_preamble_is_one_token_of_both_tokenizers():
+    """So that 90 words and the start token put the question's first word at position 91."""
+    text = preamble(90, np.random.default_rng(0))
+    tiny = tiny_backbone().tokenizer(text, add_special_tokens=False).input_ids
+    assert len(tiny) == 90
+    assert tiny_backbone().tokenizer.unk_token_id not in tiny
+    assert len(open_clip.get_tokenizer(f"local-dir:{CLIP_FOLDER}").encode(text)) == 90
+
+
+def test_a_preamble_of_less_than_nothing_is_an_error():
+    with pytest.raises(ValueError, match="got a preamble of -1 words, expected 0 or more"):
+        preamble(-1, np.random.default_rng(0))

@@ -1,0 +1,1 @@
+"""``ppl ablate``: a grid of recipes x seeds, trained, tested, measured and reported."""

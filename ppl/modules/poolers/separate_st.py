@@ -1,0 +1,104 @@
+"""Time and space pooled apart: the papers' "separate S-T" (PPLLaVA, Table 5), after Video-ChatGPT."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ppl.batches import MediaKind
+from ppl.functional.pooling import Normalization, weighted_pool3d
+from ppl.functional.windows import Edges, Size3, output_size
+from ppl.modules.poolers.base import Pooler, required
+from ppl.modules.poolers.weighted import WeightedPooler
+
+
+class SeparateSTPooler(Pooler):
+    """Pool each frame of a video to one token, then each place of it over all frames; both by relevance.
+
+    32 frames of 24 x 24 patches leave 32 + 576 = 608 tokens, the papers' number. Unlike Video-ChatGPT (Maaz et al.,
+    2023, arXiv:2306.05424), sums are weighted by relevance instead of averages. Images have no time: they are pooled
+    as by `WeightedPooler`.
+
+    Args:
+        normalization: How relevance becomes weights, as for `WeightedPooler`: ``eq3``, ``window`` or ``official``.
+        temporal_kernel_size: Frames of a temporal token.
+        spatial_kernel_size: Rows and columns of a spatial token.
+        image_kernel_size: Window of a single image, in (1, rows, columns).
+        multi_image_kernel_size: Window of each of several images; null: as for a single image.
+        edges: What becomes of frames, rows and columns that fill no last window: ``drop``, ``pad`` or ``error``.
+
+    Raises:
+        ValueError: An image's window would merge its views.
+    """
+
+    uses_relevance = True
+
+    def __init__(
+        self,
+        normalization: Normalization = "eq3",
+        temporal_kernel_size: int = 1,
+        spatial_kernel_size: tuple[int, int] = (1, 1),
+        image_kernel_size: Size3 = (1, 3, 3),
+        multi_image_kernel_size: Size3 | None = None,
+        edges: Edges = "drop",
+    ) -> None:
+        super().__init__()
+        self.normalization: Normalization = normalization
+        self.temporal_kernel_size = temporal_kernel_size
+        self.spatial_kernel_size = spatial_kernel_size
+        self.edges: Edges = edges
+        self.images = WeightedPooler(
+            image_kernel_size=image_kernel_size,
+            multi_image_kernel_size=multi_image_kernel_size,
+            edges=edges,
+            normalization=normalization,
+        )
+
+    def forward(
+        self, grid: Float[Tensor, "*b t h w c"], relevance: Float[Tensor, "*b t h w"] | None, kind: MediaKind
+    ) -> Float[Tensor, "*b n c"]:
+        """Pool one medium: a video's temporal tokens come first, frame by frame, then the spatial ones, row by row."""
+        if kind != "video":
+            return self.images(grid, relevance, kind)
+        scores = required(relevance)
+        t, h, w = grid.shape[-4:-1]
+        pooled = [
+            weighted_pool3d(
+                grid,
+                scores,
+                kernel_size=kernel_size,
+                stride=kernel_size,
+                edges=self.edges,
+                normalization=self.normalization,
+            ).flatten(-4, -2)
+            for kernel_size in self._kernel_sizes((t, h, w))
+        ]
+        return torch.cat(pooled, dim=-2)
+
+    def output_grid(self, size: Size3, kind: MediaKind) -> Size3 | None:
+        """The windows of images; None for videos.
+
+        Raises:
+            ValueError: The windows do not fit the grid.
+        """
+        if kind != "video":
+            return self.images.output_grid(size, kind)
+        self.num_tokens(size, kind)
+        return None
+
+    def num_tokens(self, size: Size3, kind: MediaKind) -> int:
+        """Temporal tokens and spatial tokens of a video; windows of an image.
+
+        Raises:
+            ValueError: The windows do not fit the grid.
+        """
+        if kind != "video":
+            return self.images.num_tokens(size, kind)
+        return sum(math.prod(output_size(size, kernel, kernel, self.edges)) for kernel in self._kernel_sizes(size))
+
+    def _kernel_sizes(self, size: Size3) -> tuple[Size3, Size3]:
+        """Whole frames, and columns through all frames."""
+        return (self.temporal_kernel_size, size[1], size[2]), (size[0], *self.spatial_kernel_size)
