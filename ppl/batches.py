@@ -37,6 +37,57 @@ class MediumInfo(NamedTuple):
     """Stable identity of the pixels, for feature caches; empty means: do not cache."""
 
 
+ResizeMode = Literal["squash", "crop", "pad"]
+"""How frames become squares: both sides scaled on their own; the shorter side scaled and the middle of the longer kept;
+or bars of one colour added to the shorter side, then both scaled. Always bicubic, smoothed where it shrinks."""
+
+Tiling = Literal["anyres", "closest_aspect"]
+"""How an image is cut. ``anyres`` (LLaVA-NeXT): the squashed whole, then tiles of the canvas that keeps most pixels,
+aspect ratio kept. ``closest_aspect`` (InternVL): tiles of the canvas of the most similar shape, squashed onto it, then
+the squashed whole; an image of one tile is that tile."""
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """How decoded pixels become what a vision tower was trained on; the colours' scale is the model's business."""
+
+    video: ResizeMode = "squash"
+    image: ResizeMode = "squash"
+    """A sample's only image, if it is not tiled."""
+    multi_image: ResizeMode = "squash"
+    """Each of several images, if it is not tiled."""
+    bars: tuple[int, int, int] = (0, 0, 0)
+    """Colour of the bars of ``pad``, in grey levels of RGB."""
+    tiling: Tiling = "anyres"
+    tiled_kinds: tuple[MediaKind, ...] = ("image",)
+    """What is tiled, if there are canvases."""
+
+    def mode(self, kind: MediaKind) -> ResizeMode:
+        """How one kind of medium becomes square where it is not tiled."""
+        modes: dict[MediaKind, ResizeMode] = {
+            "video": self.video,
+            "image": self.image,
+            "multi_image": self.multi_image,
+        }
+        return modes[kind]
+
+
+@dataclass(frozen=True)
+class MediaText:
+    """Fixed text around the placeholders of a medium."""
+
+    opening: str = ""
+    """Before each stretch of placeholders."""
+    closing: str = ""
+    """After each stretch of placeholders."""
+    frame_label: str = ""
+    """Before the opening of each stretch of a video, ``{number}`` counting from 1; empty: a video is one stretch."""
+    frame_separator: str = ""
+    """Between the stretches of a video."""
+    video_note: str = ""
+    """After a video, with the fields ``{duration}`` in seconds, ``{num_frames}`` and ``{times}``: 0.00s,1.50s."""
+
+
 class Batch(TypedDict):
     """A padded batch of conversations and their media."""
 
@@ -71,13 +122,17 @@ class InputSpec:
     grid_size: tuple[int, int]
     """Rows and columns of patches the tower makes of one frame."""
     image_grid_pinpoints: tuple[tuple[int, int], ...]
-    """(height, width) canvases an image may be tiled on (LLaVA-NeXT "anyres"); empty: one view per image."""
+    """(height, width) canvases an image may be tiled on; empty: one view per image."""
     num_visual_tokens: Callable[[MediumInfo], int]
     """Placeholders a medium needs, newline tokens included; pure arithmetic."""
     tokenize_prompts: Callable[[list[str]], Tensor] | None
     """The aligner's tokenizer, (b,) strings -> (b, p) ids; None without an aligner."""
     max_length: int
     """Positions the language model can attend to."""
+    pixels: PixelFormat = PixelFormat()
+    media_text: MediaText = MediaText()
+    token_groups: Callable[[MediumInfo], list[int]] | None = None
+    """Placeholders of each stretch of a medium, for ``media_text``; None: a medium is one stretch."""
 
 
 class ContrastiveBatch(TypedDict):

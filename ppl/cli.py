@@ -168,7 +168,7 @@ def _train(args: Sequence[str] | None) -> None:
 
 
 def _ablate(options: argparse.Namespace) -> None:
-    from ppl.ablation.runner import run_ablate
+    from ppl.ablation.grid import run_ablate
 
     run_ablate(options)
 

@@ -38,14 +38,18 @@ class AnswerCounts(NamedTuple):
 def count_answers(answers: Mapping[Hashable, Sequence[Answer]]) -> AnswerCounts:
     """Count right answers and questions by cell, video and category.
 
+    Questions are the same by id and category; which of them share a video is the first cell's word, since rows may
+    sample other frames of it.
+
     Raises:
         ValueError: A cell has no answers, or other questions than the first cell.
     """
-    videos = {name: i for i, name in enumerate(sorted({a.video for cell in answers.values() for a in cell}))}
+    first = next(iter(answers), None)
+    shown = {} if first is None else {a.id: a.video for a in answers[first]}
+    videos = {name: i for i, name in enumerate(sorted(set(shown.values())))}
     categories = {name: i for i, name in enumerate(sorted({a.category for cell in answers.values() for a in cell}))}
     correct = np.zeros((len(answers), len(videos), len(categories)))
     asked = np.zeros_like(correct)
-    first = next(iter(answers), None)
     questions = [] if first is None else _questions(answers[first])
     for n, (cell, given) in enumerate(answers.items()):
         if not given or _questions(given) != questions:
@@ -54,7 +58,7 @@ def count_answers(answers: Mapping[Hashable, Sequence[Answer]]) -> AnswerCounts:
                 "expected the same test questions in every cell: neither a row nor a seed may change the test data"
             )
             raise ValueError(msg)
-        where = [videos[a.video] for a in given], [categories[a.category] for a in given]
+        where = [videos[shown[a.id]] for a in given], [categories[a.category] for a in given]
         np.add.at(asked[n], where, 1)
         np.add.at(correct[n], where, [float(a.correct) for a in given])
     return AnswerCounts(correct, asked.max(axis=0, initial=0))
@@ -95,5 +99,5 @@ def interval_over_seeds(values: Float[np.ndarray, "s r"]) -> Interval:
     return Interval(float(low), float(high))
 
 
-def _questions(answers: Sequence[Answer]) -> list[tuple[str, str, str]]:
-    return sorted((answer.id, answer.video, answer.category) for answer in answers)
+def _questions(answers: Sequence[Answer]) -> list[tuple[str, str]]:
+    return sorted((answer.id, answer.category) for answer in answers)

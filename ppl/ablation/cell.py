@@ -1,4 +1,4 @@
-"""One cell of an ablation, in a process of its own: ``python -m ppl.ablation.cell job.json``."""
+"""One cell of an ablation, in a process of its own: ``python -m ppl.ablation.cell PARENT job.json``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ import time
 import traceback
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ppl.ablation.commit import commit
 from ppl.ablation.results import CellResult
 from ppl.runtime import configure_process
+
+if TYPE_CHECKING:
+    from lightning import Trainer
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ def read_job(path: str | Path) -> Job:
 
 def finish(job: Job, result: CellResult) -> None:
     """Write the cell's result, whole or not at all."""
+    job.path.mkdir(parents=True, exist_ok=True)
     partial = job.path / "result.json.partial"
     partial.write_text(json.dumps({"fingerprint": job.fingerprint, "result": result.as_dict()}, indent=1))
     partial.replace(job.path / "result.json")
@@ -62,7 +68,7 @@ def finish(job: Job, result: CellResult) -> None:
 def begun(job: Job) -> CellResult:
     """A result that says no more than which cell it is."""
     commands = [["ppl", *words] for words in (job.fit, job.test) if words]
-    return CellResult(job.row, job.seed, job.folder, command=" && ".join(map(shlex.join, commands)))
+    return CellResult(job.row, job.seed, job.folder, command="\n".join(map(shlex.join, commands)), commit=commit())
 
 
 def outcome(job: Job) -> CellResult | None:
@@ -93,19 +99,24 @@ def run_cell(job: Job) -> CellResult:
         msg = "the base recipe saved no checkpoint, expected one to test: give it a ModelCheckpoint callback"
         raise ValueError(msg)
     steps = training.trainer.global_step
-    recipe = Path(training.trainer.log_dir or training.trainer.default_root_dir) / "config.yaml"
-    shutil.copyfile(recipe, job.path / "config.yaml")
-    done = replace(begun(job), checkpoint=checkpoint, steps=steps)
+    keep_recipe(training.trainer, job.path / "recipe.yaml")
+    done = replace(begun(job), checkpoint=os.path.relpath(checkpoint, job.root) if checkpoint else "", steps=steps)
     if not job.test:
         return done
     testing = run_training_cli([*job.test, f"--ckpt_path={checkpoint}"])
     tested = time.perf_counter()
+    keep_recipe(testing.trainer, job.path / "test_recipe.yaml")
     return replace(
         done,
         peak_memory_mib=peak_memory_mib(),
         seconds={"fit": trained - start, "test": tested - trained},
         **describe(testing, job.path),
     )
+
+
+def keep_recipe(trainer: Trainer, path: Path) -> None:
+    """Copy what the command line resolved to out of the logger's folder, where each run writes another one."""
+    shutil.copyfile(Path(trainer.log_dir or trainer.default_root_dir) / "config.yaml", path)
 
 
 def peak_memory_mib() -> float:
@@ -118,9 +129,8 @@ def peak_memory_mib() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
-def end_with_parent() -> None:
-    """End this process when the one that started it is gone, so that a killed ablation leaves no cell running."""
-    parent = os.getppid()
+def end_with_parent(parent: int) -> None:
+    """End this process when process ``parent``, which started it, is gone: a killed ablation leaves no cell running."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -132,9 +142,9 @@ def end_with_parent() -> None:
 
 def main() -> None:
     """Run the job named on the command line; a failure is written down as the cell's result, and exits with 1."""
-    end_with_parent()
+    end_with_parent(int(sys.argv[1]))
     configure_process()
-    job = read_job(sys.argv[1])
+    job = read_job(sys.argv[2])
     try:
         result = run_cell(job)
     except (Exception, SystemExit) as error:

@@ -11,26 +11,35 @@ from pathlib import Path
 from ppl.ablation.cell import Job
 from ppl.ablation.spec import Ablation, RowSpec
 
+_ANYWHERE = Path("ablation")
+"""Stands for the ablation's folder in what a cell depends on: it may be moved, or be given in another way."""
+_SUFFIX = re.compile(r"\.ya?ml$")
 _FILE = re.compile(r"[^\s'\"=:{}\[\],]+\.ya?ml")
 
 
-def preparations(ablation: Ablation, root: Path, seed: int, extra: list[str]) -> list[Job]:
-    """The runs that the cells of one seed build on, in order."""
-    jobs = []
+def preparations(ablation: Ablation, root: Path, seed: int) -> list[Job]:
+    """The runs that the cells of one seed build on, in order; each depends on those before it."""
+    jobs: list[Job] = []
     for run in ablation.prepare:
         folder = f"prepare/{run.name}/seed_{seed}"
         words = ["fit", *_fill(run.arguments, ablation, root, seed), f"--trainer.default_root_dir={root / folder}"]
-        jobs.append(Job(run.name, seed, str(root), folder, words, [], fingerprint([*words, *extra])))
+        depends = [*_fill(run.arguments, ablation, _ANYWHERE, seed), *(job.fingerprint for job in jobs)]
+        jobs.append(Job(run.name, seed, str(root), folder, words, [], fingerprint(depends)))
     return jobs
 
 
 def cells(ablation: Ablation, root: Path, seed: int, extra: list[str]) -> list[Job]:
     """One job per row, in the rows' order; ``extra`` are words of the command line for every cell."""
-    base = [_cell(ablation, name, row, root, seed, extra) for name, row in ablation.all_rows().items()]
-    prepared = [job.fingerprint for job in preparations(ablation, root, seed, extra)]
-    return [
-        Job(j.row, j.seed, j.root, j.folder, j.fit, j.test, fingerprint([*j.fit, *j.test, *prepared])) for j in base
-    ]
+    prepared = [job.fingerprint for job in preparations(ablation, root, seed)]
+    jobs = []
+    for name, row in ablation.all_rows().items():
+        fit, test = _words(ablation, row, root, seed, extra)
+        here = f"--trainer.default_root_dir={root / name}/seed_{seed}"
+        depends = [word for words in _words(ablation, row, _ANYWHERE, seed, extra) for word in words]
+        digest = fingerprint([*depends, *prepared])
+        folder = f"{name}/seed_{seed}"
+        jobs.append(Job(name, seed, str(root), folder, ["fit", *fit, here], ["test", *fit, here, *test], digest))
+    return jobs
 
 
 def fingerprint(words: list[str]) -> str:
@@ -43,12 +52,10 @@ def fingerprint(words: list[str]) -> str:
     return digest.hexdigest()
 
 
-def _cell(ablation: Ablation, name: str, row: RowSpec, root: Path, seed: int, extra: list[str]) -> Job:
-    folder = f"{name}/seed_{seed}"
-    words = ["-c", ablation.base, *ablation.arguments, *row.arguments]
-    words = [*_fill(words, ablation, root, seed), *extra, f"--trainer.default_root_dir={root / folder}"]
-    test = ["test", *words, *_fill(row.test_arguments, ablation, root, seed)]
-    return Job(name, seed, str(root), folder, ["fit", *words], test, "")
+def _words(ablation: Ablation, row: RowSpec, root: Path, seed: int, extra: list[str]) -> tuple[list[str], list[str]]:
+    """Words of training, and those that testing has besides."""
+    fit = ["-c", ablation.base, *ablation.arguments, *row.arguments, *extra]
+    return _fill(fit, ablation, root, seed), _fill(row.test_arguments, ablation, root, seed)
 
 
 def _fill(words: list[str], ablation: Ablation, root: Path, seed: int) -> list[str]:
@@ -61,7 +68,8 @@ def _fill(words: list[str], ablation: Ablation, root: Path, seed: int) -> list[s
 
 
 def _named_files(text: str, folder: Path, seen: set[Path]) -> Iterator[Path]:
-    for name in _FILE.findall(text):
+    whole = text.partition("=")[2] or text  # a path may hold blanks
+    for name in [*_FILE.findall(text), *([whole] if _SUFFIX.search(whole) else [])]:
         file = (folder / name).resolve()
         if file.is_file() and file not in seen:
             seen.add(file)

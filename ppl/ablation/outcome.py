@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import platform
 import shlex
-import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 from ppl.ablation.cell import Job, outcome
+from ppl.ablation.commit import commit
 from ppl.ablation.report import write_report
 from ppl.ablation.results import CellResult, Provenance, Row, write_results
 from ppl.ablation.spec import Ablation
@@ -36,23 +36,9 @@ def report(ablation: Ablation, root: Path, jobs: Sequence[Job], command: Sequenc
     provenance = Provenance(
         title=ablation.title,
         command=shlex.join(["ppl", *command[1:]]),
-        commit=_commit(),
+        commit=", ".join(sorted({result.commit for result in results})) or commit(),
         seeds=tuple(dict.fromkeys(job.seed for job in jobs)),
         description=ablation.description,
         versions={"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
     )
     write_report(root, rows, results, provenance)
-
-
-def _commit() -> str:
-    """The checkout's commit, with ``+changes`` if files differ from it; ``unknown`` outside a checkout."""
-
-    def git(*words: str) -> str:
-        folder = Path(__file__).parent
-        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
-    commit = git("rev-parse", "HEAD")
-    if not commit:
-        return "unknown"
-    return commit + ("+changes" if git("status", "--porcelain") else "")

@@ -130,18 +130,20 @@ def provenance_list(provenance: Provenance) -> str:
 
 
 def recipe(row: RowStatistics, folder: Path) -> str:
-    """Command and exact recipe of the row's first finished cell, folded away."""
+    """Commands and exact recipes of the row's first finished cell, or failed one, folded away."""
     name = escape(row.row.name)
     title = f" – {escape(row.row.title)}" if row.row.title not in ("", row.row.name) else ""
-    if not row.finished:
-        return f"<details><summary>{name}{title}</summary>\n<p>No seed has finished.</p></details>"
-    cell = row.finished[0]
-    config = folder / cell.folder / "config.yaml"
-    text = config.read_text(encoding="utf-8") if config.is_file() else f"{cell.folder}/config.yaml does not exist"
+    cells = [*row.finished, *row.failed]
+    if not cells:
+        return f"<details><summary>{name}{title}</summary>\n<p>No seed has been run.</p></details>"
+    cell = cells[0]
+    files = [folder / cell.folder / file for file in ("recipe.yaml", "test_recipe.yaml")]
+    texts = [escape(file.read_text(encoding="utf-8") if file.is_file() else f"no {file.name}") for file in files]
+    state = "failed" if cell.error else f"{cell.steps} optimiser steps"
     return (
-        f"<details><summary>{name}{title}</summary>\n<p>Seed {cell.seed}, <code>{escape(cell.folder)}</code>, "
-        f"{cell.steps} optimiser steps.</p>\n<pre>{escape(cell.command or 'command not recorded')}</pre>\n"
-        f"<pre>{escape(text)}</pre></details>"
+        f"<details><summary>{name}{title}</summary>\n<p>Seed {cell.seed}, <code>{escape(cell.folder)}</code>, {state}."
+        f"</p>\n<pre>{escape(cell.command or 'command not recorded')}</pre>\n<p>Training</p>\n<pre>{texts[0]}</pre>\n"
+        f"<p>Testing</p>\n<pre>{texts[1]}</pre></details>"
     )
 
 

@@ -53,10 +53,11 @@ class CellResult:
     row: str
     seed: int
     folder: str
-    """Relative to the ablation's folder: answers.jsonl, config.yaml (the exact recipe), heatmap.png, log.txt."""
+    """Relative to the ablation's folder; holds answers.jsonl, log.txt, heatmap.png, the resolved recipe.yaml and
+    test_recipe.yaml."""
     error: str = ""
     checkpoint: str = ""
-    """Path of the trained model."""
+    """The trained model, relative to the ablation's folder."""
     tokens: int = 0
     """Visual tokens of the first test medium."""
     steps: int = 0
@@ -71,6 +72,8 @@ class CellResult:
     """Wall clock: fit, test."""
     command: str = ""
     """What runs this cell alone."""
+    commit: str = ""
+    """Of the program that ran it."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -1,8 +1,7 @@
-"""``ppl ablate``: run what is missing of a grid, one process a cell, and report after each."""
+"""Run an ablation's jobs on the devices there are, each in a process of its own."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -17,55 +16,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ppl.ablation.cell import Job, begun, finish, finished
-from ppl.ablation.jobs import cells, preparations
-from ppl.ablation.outcome import collect, report
-from ppl.ablation.spec import Ablation, read_ablation
-from ppl.ablation.stages import measured
-
-
-def run_ablate(options: argparse.Namespace) -> None:
-    """Run the ablation of ``options.config``; what is finished is not run again.
-
-    Exits with 1 if a cell failed; the others are run and reported all the same.
-    """
-    ablation = read_ablation(options.config)
-    root = Path(options.output or f"runs/ablations/{ablation.name}")
-    seeds = options.seeds or ablation.seeds
-    extra = [word for word in options.arguments if word != "--"]
-    jobs = [job for seed in seeds for job in cells(ablation, root, seed, extra)]
-    console = Console()
-    if options.dry_run:
-        describe(ablation, root, seeds, extra, console)
-        return
-    root.mkdir(parents=True, exist_ok=True)
-    (root / "ablation.yaml").write_text(Path(options.config).read_text())
-    if not options.report_only:
-        slots = devices(options.devices)
-        runner = Runner(slots, console)
-        wanted = [seed for seed in seeds if any(job.seed == seed and finished(job) is None for job in jobs)]
-        runner.prepare([preparations(ablation, root, seed, extra) for seed in wanted])
-        runner.run(jobs, lambda: report(ablation, root, jobs, sys.argv))
-        runner.measure([job for job in jobs if job.seed == seeds[0] and finished(job) and measured(job) is None])
-    report(ablation, root, jobs, sys.argv)
-    failed = [result for result in collect(jobs) if result.error]
-    for result in failed:
-        console.print(f"[red]failed[/red] {result.row}, seed {result.seed}: {result.error.splitlines()[-1]}")
-        console.print(f"        its log: {root / result.folder / 'log.txt'}", style="dim")
-    console.print(f"report: {root / 'report.html'}")
-    if failed:
-        sys.exit(1)
-
-
-def describe(ablation: Ablation, root: Path, seeds: Sequence[int], extra: list[str], console: Console) -> None:
-    """Print every command and whether it still has to run."""
-    for seed in seeds:
-        for job in [*preparations(ablation, root, seed, extra), *cells(ablation, root, seed, extra)]:
-            state = "finished" if finished(job) else "to run"
-            console.print(
-                f"{job.row}, seed {seed}: {state}\n  ppl {' '.join(job.fit)}", highlight=False, soft_wrap=True
-            )
-            if job.test:
-                console.print(f"  ppl {' '.join(job.test)}", highlight=False, soft_wrap=True)
 
 
 def devices(given: str | None) -> list[str]:
@@ -79,7 +29,9 @@ def devices(given: str | None) -> list[str]:
         return names
     import torch
 
-    return [str(i) for i in range(torch.cuda.device_count())] or ["cpu"] * min(4, os.cpu_count() or 1)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    found = [name for name in visible if name] or [str(i) for i in range(torch.cuda.device_count())]
+    return found if torch.cuda.is_available() else ["cpu"] * min(4, os.cpu_count() or 1)
 
 
 class Runner:
@@ -97,24 +49,30 @@ class Runner:
         for slot in slots:
             self._free.put(slot)
 
-    def prepare(self, chains: Sequence[list[Job]]) -> None:
+    def prepare(self, wanted: Sequence[tuple[list[Job], list[Job]]]) -> list[tuple[list[Job], str]]:
         """Run what is missing of each seed's preparations, in order, the seeds side by side.
 
-        Raises:
-            ValueError: One failed: nothing can be built on it.
-        """
+        Args:
+            wanted: Preparations and the cells that build on them, by seed.
 
-        def run_chain(chain: list[Job]) -> None:
+        Returns:
+            Cells that nothing can be built under, and why.
+        """
+        failures: list[tuple[list[Job], str]] = []
+
+        def run_chain(chain: list[Job], jobs: list[Job]) -> None:
             for job in chain:
                 if finished(job) is None:
                     self._run_cell(job)
                 if finished(job) is None:
-                    msg = f"preparation {job.row} of seed {job.seed} failed; its log: {job.path / 'log.txt'}"
-                    raise ValueError(msg)
+                    failures.append((jobs, f"preparation {job.row} failed; its log: {job.path / 'log.txt'}"))
+                    return
 
-        self._all("preparations", [partial(run_chain, chain) for chain in chains if not all(map(finished, chain))])
+        missing = [(chain, jobs) for chain, jobs in wanted if not all(map(finished, chain))]
+        self._all("preparations", [partial(run_chain, chain, jobs) for chain, jobs in missing])
+        return failures
 
-    def run(self, jobs: Sequence[Job], after_each: Callable[[], None]) -> None:
+    def run(self, jobs: Sequence[Job], after_each: Callable[[], object]) -> None:
         """Run the cells that are not finished."""
         missing = [job for job in jobs if finished(job) is None]
         if len(missing) < len(jobs):
@@ -132,7 +90,7 @@ class Runner:
                 self.console.print(f"[red]stage times could not be measured[/red]; the log: {log}")
 
     def _all(
-        self, what: str, calls: Sequence[Callable[[], None]], after_each: Callable[[], None] = lambda: None
+        self, what: str, calls: Sequence[Callable[[], None]], after_each: Callable[[], object] = lambda: None
     ) -> None:
         if not calls:
             return
@@ -165,7 +123,7 @@ class Runner:
     def _run_module(self, module: str, words: list[str], log: Path, slot: str, threads: int) -> int:
         visible = {"CUDA_VISIBLE_DEVICES": "" if slot == "cpu" else slot, "OMP_NUM_THREADS": str(threads)}
         with log.open("w") as output:
-            command = [sys.executable, "-m", module, *words]
+            command = [sys.executable, "-m", module, str(os.getpid()), *words]
             return subprocess.run(
                 command, env=os.environ | visible, stdout=output, stderr=output, check=False
             ).returncode

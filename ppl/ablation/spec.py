@@ -80,6 +80,9 @@ class Ablation:
         if not self.rows or not self.seeds:
             msg = f"got {len(self.rows)} rows and {len(self.seeds)} seeds, expected at least one of each"
             raise ValueError(msg)
+        if len(set(self.seeds)) < len(self.seeds):
+            msg = f"got the seeds {self.seeds}, expected each once: a seed has one folder"
+            raise ValueError(msg)
         reserved = {"average", "random"} & set(self.rows)
         if reserved:
             names = sorted(reserved)

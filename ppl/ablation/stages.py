@@ -1,4 +1,4 @@
-"""Stage times of finished cells, one after the other: ``python -m ppl.ablation.stages job.json ...``."""
+"""Stage times of finished cells, one after the other: ``python -m ppl.ablation.stages PARENT job.json ...``."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ def measured(job: Job) -> dict[str, float] | None:
 
 def measure(job: Job) -> dict[str, float]:
     """Median milliseconds of one question: decode, tower, pool, prefill, per_token."""
+    from lightning.fabric.utilities import move_data_to_device
+
     from ppl.ablation.description import first_prompt
     from ppl.modules.stage_times import measure_stages
     from ppl.training_cli import run_training_cli
@@ -36,7 +38,7 @@ def measure(job: Job) -> dict[str, float]:
         msg = f"the cell in {job.path} has no valid result, expected a finished one; run the ablation first"
         raise ValueError(msg)
     folder = job.path / "stages"  # not the cell's own: its answers stay
-    words = [f"--ckpt_path={result.checkpoint}", f"--trainer.default_root_dir={folder}"]
+    words = [f"--ckpt_path={Path(job.root) / result.checkpoint}", f"--trainer.default_root_dir={folder}"]
     cli = run_training_cli([*job.test, *words, "--trainer.limit_test_batches=1"])
     items = cli.datamodule.test_dataloader().dataset
     decode = []
@@ -44,15 +46,16 @@ def measure(job: Job) -> dict[str, float]:
         start = time.perf_counter()
         _ = items[index]
         decode.append(1000 * (time.perf_counter() - start))
-    video_llm = cli.model.model.to(cli.trainer.strategy.root_device)
-    return {"decode": statistics.median(decode), **asdict(measure_stages(video_llm, first_prompt(cli)))}
+    device = cli.trainer.strategy.root_device
+    batch = move_data_to_device(first_prompt(cli), device)
+    return {"decode": statistics.median(decode), **asdict(measure_stages(cli.model.model.to(device), batch))}
 
 
 def main() -> None:
     """Measure each job and write ``stages.json`` beside its result."""
-    end_with_parent()
+    end_with_parent(int(sys.argv[1]))
     configure_process()
-    for path in sys.argv[1:]:
+    for path in sys.argv[2:]:
         job = read_job(path)
         content = {"fingerprint": job.fingerprint, "stage_ms": measure(job)}
         Path(job.path / "stages.json").write_text(json.dumps(content, indent=1))

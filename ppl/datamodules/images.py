@@ -17,7 +17,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from ppl.functional.anyres import best_resolution
+from ppl.batches import ResizeMode, Tiling
+from ppl.functional.anyres import best_resolution, closest_aspect
 
 
 def read_image(path: str | Path) -> UInt8[Tensor, "3 H W"]:
@@ -50,6 +51,66 @@ def resize_frames(frames: UInt8[Tensor, "t 3 H W"], size: int) -> UInt8[Tensor, 
     return _resize(frames, size, size)
 
 
+def crop_frames(frames: UInt8[Tensor, "t 3 H W"], size: int) -> UInt8[Tensor, "t 3 S S"]:
+    """Scale the shorter side to the square's and keep the middle of the longer, as CLIP does.
+
+    Args:
+        frames: Upright RGB.
+        size: Side of the square in pixels.
+    """
+    height, width = frames.shape[-2:]
+    longer = int(size * max(height, width) / min(height, width))
+    height, width = (size, longer) if height < width else (longer, size)
+    top, left = (height - size) // 2, (width - size) // 2
+    return _resize(frames, height, width)[..., top : top + size, left : left + size].contiguous()
+
+
+def pad_frames(frames: UInt8[Tensor, "t 3 H W"], size: int, bars: tuple[int, int, int]) -> UInt8[Tensor, "t 3 S S"]:
+    """Add bars of one colour to both ends of the shorter side, then scale, as LLaVA does.
+
+    Args:
+        frames: Upright RGB.
+        size: Side of the square in pixels.
+        bars: Their colour, in grey levels of RGB.
+    """
+    height, width = frames.shape[-2:]
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    square = frames.new_tensor(bars).view(3, 1, 1).expand(len(frames), 3, side, side).clone()
+    square[..., top : top + height, left : left + width] = frames
+    return _resize(square, size, size)
+
+
+def square_frames(
+    frames: UInt8[Tensor, "t 3 H W"], size: int, mode: ResizeMode, bars: tuple[int, int, int] = (0, 0, 0)
+) -> UInt8[Tensor, "t 3 S S"]:
+    """Make frames square in one of three ways.
+
+    Args:
+        frames: Upright RGB.
+        size: Side of the square in pixels.
+        mode: ``squash``, ``crop`` or ``pad``.
+        bars: Colour of the bars of ``pad``.
+    """
+    if mode == "pad":
+        return pad_frames(frames, size, bars)
+    return crop_frames(frames, size) if mode == "crop" else resize_frames(frames, size)
+
+
+def tile_image(
+    image: UInt8[Tensor, "3 H W"], size: int, canvases: Sequence[tuple[int, int]], tiling: Tiling
+) -> UInt8[Tensor, "v 3 S S"]:
+    """Cut an image into views in one of two ways.
+
+    Args:
+        image: Upright RGB.
+        size: Side of a view in pixels.
+        canvases: (height, width) in pixels, multiples of ``size``.
+        tiling: ``anyres`` or ``closest_aspect``.
+    """
+    return (anyres_views if tiling == "anyres" else aspect_views)(image, size, canvases)
+
+
 def anyres_views(
     image: UInt8[Tensor, "3 H W"], size: int, pinpoints: Sequence[tuple[int, int]]
 ) -> UInt8[Tensor, "v 3 S S"]:
@@ -64,11 +125,35 @@ def anyres_views(
     if not pinpoints:
         return base
     canvas = best_resolution((image.shape[1], image.shape[2]), pinpoints)
+    _check_canvas(canvas, size)
+    return torch.cat([base, _tiles(_resize_onto(image, canvas), size)])
+
+
+def aspect_views(
+    image: UInt8[Tensor, "3 H W"], size: int, canvases: Sequence[tuple[int, int]]
+) -> UInt8[Tensor, "v 3 S S"]:
+    """Cut an image into InternVL's views: the tiles of the canvas it is squashed onto, then the squashed whole.
+
+    An image of one tile is that tile alone.
+
+    Args:
+        image: Upright RGB.
+        size: Side of a view in pixels.
+        canvases: (height, width) canvases in pixels, multiples of ``size``, small ones first.
+    """
+    canvas = closest_aspect((image.shape[1], image.shape[2]), size, canvases)
+    _check_canvas(canvas, size)
+    tiles = _tiles(_resize(image, *canvas), size)
+    return tiles if len(tiles) == 1 else torch.cat([tiles, _resize(image, size, size)[None]])
+
+
+def _tiles(canvas: Tensor, size: int) -> Tensor:
+    return canvas.unfold(1, size, size).unfold(2, size, size).permute(1, 2, 0, 3, 4).flatten(0, 1)
+
+
+def _check_canvas(canvas: tuple[int, int], size: int) -> None:
     if canvas[0] % size or canvas[1] % size:
         raise ValueError(f"canvas {canvas} does not divide into tiles of size={size}; use multiples of the size")
-    filled = _resize_onto(image, canvas)
-    tiles = filled.unfold(1, size, size).unfold(2, size, size)
-    return torch.cat([base, tiles.permute(1, 2, 0, 3, 4).flatten(0, 1)])
 
 
 def _resize_onto(image: Tensor, canvas: tuple[int, int]) -> Tensor:

@@ -15,7 +15,8 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from ppl.batches import IGNORE_INDEX, InputSpec, MediaKind, MediumInfo
-from ppl.datamodules.images import anyres_views, read_image, resize_frames
+from ppl.datamodules.images import read_image, square_frames, tile_image
+from ppl.datamodules.media_text import insert_media, render_medium
 from ppl.datamodules.records import PLACEHOLDER, MediumRef, Record
 from ppl.datamodules.templates import TEMPLATES, Segment, TemplateName, prompt_turns, segments
 from ppl.datamodules.video_io import read_video
@@ -30,6 +31,10 @@ class DecodedMedium(NamedTuple):
     """An image is one frame."""
     key: str
     """Stable identity of these pixels, for feature caches; empty means: do not cache."""
+    times: tuple[float, ...] = ()
+    """When each frame of a video appears, in seconds; empty: unknown."""
+    duration: float = 0.0
+    """Seconds of the whole video."""
 
 
 class PreparedMedium(NamedTuple):
@@ -38,6 +43,10 @@ class PreparedMedium(NamedTuple):
     frames: UInt8[Tensor, "f 3 S S"]
     info: MediumInfo
     """With ``sample`` 0: the collator knows the row."""
+    times: tuple[float, ...] = ()
+    """As decoded."""
+    duration: float = 0.0
+    """As decoded."""
 
 
 class Sample(NamedTuple):
@@ -101,12 +110,13 @@ class Processor:
             image = read_image(path)
             return DecodedMedium("image", image[None], _file_key(path))
         clip = read_video(path, self.num_frames, start=ref.start, end=ref.end)
-        return DecodedMedium("video", clip.frames, f"{_file_key(path)}|{ref.start}-{ref.end}")
+        key = f"{_file_key(path)}|{ref.start}-{ref.end}"
+        return DecodedMedium("video", clip.frames, key, clip.timestamps, clip.duration)
 
     def prepare(self, media: Sequence[DecodedMedium]) -> list[PreparedMedium]:
         """Resize the media of one sample to what the vision tower sees.
 
-        Frames, and each of several images, are squashed to a square; an only image is tiled.
+        As the model's `PixelFormat` says: frames become squares, images are tiled or become squares.
         """
         num_images = sum(medium.kind == "image" for medium in media)
         return [self._resize(medium, num_images) for medium in media]
@@ -123,15 +133,13 @@ class Processor:
             ValueError: If placeholders and media differ in number, or the sample is too long for the model.
         """
         turns = prompt_turns(record.turns) if for_generation else record.turns
-        input_ids, labels = self._tokenize(segments(turns, self.template), record.origin)
-        num_placeholders = int((input_ids == self._placeholder_id).sum())
-        if num_placeholders != len(media):
-            raise ValueError(
-                f"{record.origin}: got {num_placeholders} placeholders for {len(media)} media, expected as many; write "
-                f"{PLACEHOLDER} once per medium in the user turns and {self.inputs.image_token!r} nowhere in the text"
-            )
-        counts = [self.inputs.num_visual_tokens(medium.info) for medium in media]
-        self._check_length(len(input_ids) - len(media), counts, record.origin)
+        pieces = segments(turns, self.template)
+        self._check_placeholders(pieces, len(media), record.origin)
+        groups = [self._groups(medium.info) for medium in media]
+        texts = [self._render(medium, len(group)) for medium, group in zip(media, groups, strict=True)]
+        input_ids, labels = self._tokenize(insert_media(pieces, texts))
+        counts = [count for group in groups for count in group]
+        self._check_length(len(input_ids) - len(counts), sum(counts), len(media), record.origin)
         input_ids, labels = expand_placeholders(input_ids, labels, counts, self._placeholder_id)
         size = self.inputs.image_size
         no_frames = torch.empty(0, 3, size, size, dtype=torch.uint8)
@@ -148,22 +156,44 @@ class Processor:
 
     def _resize(self, medium: DecodedMedium, num_images: int) -> PreparedMedium:
         size, pinpoints = self.inputs.image_size, self.inputs.image_grid_pinpoints
+        pixels = self.inputs.pixels
         kind: MediaKind = "video" if medium.kind == "video" else "image" if num_images == 1 else "multi_image"
-        tiled = kind == "image" and len(pinpoints) > 0
-        frames = anyres_views(medium.frames[0], size, pinpoints) if tiled else resize_frames(medium.frames, size)
+        if kind in pixels.tiled_kinds and pinpoints:
+            frames, how = tile_image(medium.frames[0], size, pinpoints, pixels.tiling), f"{pixels.tiling}|{pinpoints}"
+        else:
+            mode = pixels.mode(kind)
+            frames, how = square_frames(medium.frames, size, mode, pixels.bars), f"{mode}|{pixels.bars}"
         height, width = medium.frames.shape[-2:]
-        made = f"{kind}|{len(frames)}|{size}" + (f"|{pinpoints}" if tiled else "")
-        key = f"{medium.key}|{made}" if medium.key else ""
-        return PreparedMedium(frames, MediumInfo(0, kind, len(frames), (height, width), key))
+        key = f"{medium.key}|{kind}|{len(frames)}|{size}|{how}" if medium.key else ""
+        info = MediumInfo(0, kind, len(frames), (height, width), key)
+        return PreparedMedium(frames, info, medium.times, medium.duration)
 
-    def _tokenize(self, pieces: list[Segment], origin: str) -> tuple[Int64[Tensor, " l"], Int64[Tensor, " l"]]:
+    def _groups(self, info: MediumInfo) -> list[int]:
+        groups = self.inputs.token_groups
+        return [self.inputs.num_visual_tokens(info)] if groups is None else groups(info)
+
+    def _render(self, medium: PreparedMedium, num_groups: int) -> str:
+        text, is_video = self.inputs.media_text, medium.info.kind == "video"
+        return render_medium(
+            text, self.inputs.image_token, num_groups, medium.times, medium.duration, is_video=is_video
+        )
+
+    def _check_placeholders(self, pieces: list[Segment], num_media: int, origin: str) -> None:
+        found = sum(piece.text.count(PLACEHOLDER) + piece.text.count(self.inputs.image_token) for piece in pieces)
+        if found != num_media:
+            raise ValueError(
+                f"{origin}: got {found} placeholders for {num_media} media, expected as many; write {PLACEHOLDER} once "
+                f"per medium in the user turns and {self.inputs.image_token!r} nowhere in the text"
+            )
+
+    def _tokenize(self, pieces: list[Segment]) -> tuple[Int64[Tensor, " l"], Int64[Tensor, " l"]]:
         """Tokenise the whole text once; a token trains when its first character lies in a piece that trains.
 
         Piece by piece would add a stray space token at each seam of SentencePiece-like tokenizers.
         """
-        texts = [piece.text.replace(PLACEHOLDER, self.inputs.image_token) for piece in pieces]
-        trains = [piece.trains for piece, text in zip(pieces, texts, strict=True) for _ in text]
-        encoded = self.inputs.tokenizer("".join(texts), add_special_tokens=False, return_offsets_mapping=True)
+        trains = [piece.trains for piece in pieces for _ in piece.text]
+        text = "".join(piece.text for piece in pieces)
+        encoded = self.inputs.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ids: list[int] = encoded["input_ids"]
         starts = [start for start, _ in encoded["offset_mapping"]]
         labels = [
@@ -175,12 +205,12 @@ class Processor:
             ids, labels = [bos, *ids], [IGNORE_INDEX, *labels]
         return torch.tensor(ids, dtype=torch.int64), torch.tensor(labels, dtype=torch.int64)
 
-    def _check_length(self, num_text: int, counts: list[int], origin: str) -> None:
-        total = num_text + sum(counts)
+    def _check_length(self, num_text: int, num_visual: int, num_media: int, origin: str) -> None:
+        total = num_text + num_visual
         if total > self.inputs.max_length:
             raise ValueError(
-                f"{origin}: got {total} positions ({num_text} of text, {sum(counts)} of {len(counts)} media), expected "
-                f"at most max_length={self.inputs.max_length}; sample fewer frames, pool with a larger kernel or "
+                f"{origin}: got {total} positions ({num_text} of text, {num_visual} of {num_media} media), expected at "
+                f"most max_length={self.inputs.max_length}; sample fewer frames, pool with a larger kernel or "
                 "shorten the text"
             )
 

@@ -7,12 +7,12 @@ so a prompt for generation must end without it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from ppl.datamodules.records import Turn
 
-TemplateName = Literal["plain_v1", "vicuna_v1"]
+TemplateName = Literal["plain_v1", "vicuna_v1", "chatml", "internvl2_5", "mistral"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class ChatTemplate:
 
     system: str
     """Said first when a record brings no system turn; may be empty."""
+    system_prefix: str
+    """Precedes the system text if there is one."""
     system_suffix: str
     """Follows the system text if there is one."""
     user_prefix: str
@@ -30,7 +32,9 @@ class ChatTemplate:
     answer_prefix: str
     """Between ``assistant_prefix`` and an answer; trained with it."""
     assistant_suffix: str
-    """Ends an answer, and tells the model to stop; trained."""
+    """Ends an answer, and tells the model to stop: the tokenizer's end token; trained."""
+    round_separator: str
+    """Between that and the next question; not trained."""
 
 
 class Segment(NamedTuple):
@@ -43,12 +47,14 @@ class Segment(NamedTuple):
 
 PLAIN_V1 = ChatTemplate(
     system="",
+    system_prefix="",
     system_suffix=" ",
     user_prefix="USER: ",
     user_suffix="",
     assistant_prefix=" ASSISTANT:",
     answer_prefix=" ",
     assistant_suffix="</s>",
+    round_separator="",
 )
 """PPLLaVA's own (farewellthree/PPLLaVA, vicuna branch): no system text unless the record has one."""
 
@@ -57,16 +63,58 @@ VICUNA_V1 = ChatTemplate(
         "A chat between a curious user and an artificial intelligence assistant. "
         "The assistant gives helpful, detailed, and polite answers to the user's questions."
     ),
+    system_prefix="",
     system_suffix=" ",
     user_prefix="USER: ",
     user_suffix="",
     assistant_prefix=" ASSISTANT:",
     answer_prefix=" ",
     assistant_suffix="</s>",
+    round_separator="",
 )
 """LLaVA-1.5's and Video-LLaVA's ``vicuna_v1``."""
 
-TEMPLATES: dict[TemplateName, ChatTemplate] = {"plain_v1": PLAIN_V1, "vicuna_v1": VICUNA_V1}
+CHATML = ChatTemplate(
+    system="You are a helpful assistant.",
+    system_prefix="<|im_start|>system\n",
+    system_suffix="<|im_end|>\n",
+    user_prefix="<|im_start|>user\n",
+    user_suffix="<|im_end|>\n",
+    assistant_prefix="<|im_start|>assistant\n",
+    answer_prefix="",
+    assistant_suffix="<|im_end|>",
+    round_separator="\n",
+)
+"""Qwen2's: LLaVA-OneVision's and LLaVA-Video's ``qwen_1_5``."""
+
+INTERNVL2_5 = replace(
+    CHATML,
+    system=(
+        "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
+    ),
+)
+"""InternVL2.5's and InternVL3's of that name; transformers' checkpoints of them say nothing by themselves."""
+
+MISTRAL = ChatTemplate(
+    system="",
+    system_prefix="<<SYS>>\n",
+    system_suffix="\n<</SYS>>\n\n",
+    user_prefix="[INST] ",
+    user_suffix=" ",
+    assistant_prefix="[/INST]",
+    answer_prefix=" ",
+    assistant_suffix="</s>",
+    round_separator=" ",
+)
+"""LLaVA-NeXT's with Mistral, as in the chat template of ``llava-hf/llava-v1.6-mistral-7b-hf``."""
+
+TEMPLATES: dict[TemplateName, ChatTemplate] = {
+    "plain_v1": PLAIN_V1,
+    "vicuna_v1": VICUNA_V1,
+    "chatml": CHATML,
+    "internvl2_5": INTERNVL2_5,
+    "mistral": MISTRAL,
+}
 
 
 def segments(turns: Sequence[Turn], template: ChatTemplate) -> list[Segment]:
@@ -79,11 +127,14 @@ def segments(turns: Sequence[Turn], template: ChatTemplate) -> list[Segment]:
         template: The text around them.
     """
     system = next((turn.text for turn in turns if turn.role == "system"), template.system)
-    pieces = [Segment(system + template.system_suffix, trains=False)] if system else []
+    said = template.system_prefix + system + template.system_suffix
+    pieces = [Segment(said, trains=False)] if system else []
+    separator = ""
     for turn in turns:
         if turn.role == "user":
             asked = template.user_prefix + turn.text + template.user_suffix + template.assistant_prefix
-            pieces.append(Segment(asked, trains=False))
+            pieces.append(Segment(separator + asked, trains=False))
+            separator = template.round_separator
         elif turn.role == "assistant":
             pieces.append(Segment(template.answer_prefix + turn.text + template.assistant_suffix, trains=True))
     return pieces

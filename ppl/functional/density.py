@@ -37,6 +37,7 @@ def density_pool3d(
     kernel_size: Size3,
     stride: Size3,
     edges: Edges = "drop",
+    dtype: torch.dtype | None = None,
 ) -> Float[Tensor, "*b T H W c"]:
     """Average each window's tokens times their density (PPLLaVA, Eq. 3).
 
@@ -49,15 +50,49 @@ def density_pool3d(
         kernel_size: Tokens along each axis of a window.
         stride: Tokens between the starts of neighbouring windows.
         edges: What becomes of tokens that do not fill a last window; a padded window averages those it has.
+        dtype: Of the result; None: the features'.
 
     Returns:
-        One token per window, summed in the density's dtype and rounded to the features'.
+        One token per window, summed in the density's dtype and rounded once.
 
     Raises:
         ValueError: If windows do not fit the features.
     """
+    weights = density_weights(density, kernel_size=kernel_size, stride=stride, edges=edges)
+    return window_sum(features, weights, kernel_size=kernel_size, stride=stride, edges=edges, dtype=dtype)
+
+
+def density_weights(
+    density: Float[Tensor, "*b t h w"],
+    *,
+    kernel_size: Size3,
+    stride: Size3,
+    edges: Edges = "drop",
+    counted: Float[Tensor, "*b t h w"] | None = None,
+) -> Float[Tensor, "*b T H W k"]:
+    """Divide the density of each window's tokens by their number: the weights of Eq. 3.
+
+    Args:
+        density: Factor of each token; see ``relevance_density``.
+        kernel_size: Tokens along each axis of a window.
+        stride: Tokens between the starts of neighbouring windows.
+        edges: What becomes of tokens that do not fill a last window.
+        counted: 1 for tokens that count, 0 for those that have no weight and no number; None: all count. A window of
+            which none counts gives each token it has the same weight, whatever the density: their plain mean.
+
+    Returns:
+        In fp32 at least; 0 for what a padded window lacks.
+
+    Raises:
+        ValueError: If windows do not fit the grid.
+    """
     t, h, w = density.shape[-3:]
     weights = gather_windows(density, kernel_size=kernel_size, stride=stride, edges=edges)
     volumes = window_volumes((t, h, w), kernel_size=kernel_size, stride=stride, edges=edges, device=density.device)
-    weights = weights / volumes.to(torch.promote_types(density.dtype, torch.float32))[..., None]
-    return window_sum(features, weights, kernel_size=kernel_size, stride=stride, edges=edges)
+    volumes = volumes.to(torch.promote_types(density.dtype, torch.float32))[..., None]
+    if counted is None:
+        return weights / volumes
+    counts = gather_windows(counted, kernel_size=kernel_size, stride=stride, edges=edges)
+    present = gather_windows(torch.ones_like(counted), kernel_size=kernel_size, stride=stride, edges=edges)
+    number = counts.sum(dim=-1, keepdim=True)
+    return torch.where(number > 0, weights * counts / number.clamp_min(1), present / volumes)

@@ -52,10 +52,10 @@ def select_pool3d(
     best = logits.argmax(dim=-1)
     probabilities = logits.softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
     probability = probabilities.gather(-1, best[..., None]).flatten(-4)
-    rows = _flat_places(best, (t, h, w), kernel_size, stride).reshape(prod(batch), -1)
+    rows = _flat_places(best, (t, h, w), kernel_size, stride).reshape(prod(batch), prod(best.shape[-3:]))
     rows = rows + t * h * w * torch.arange(prod(batch), device=rows.device)[:, None]
     # A look-up's gradient is summed in fp32 and in one order also where windows overlap, on CUDA; gather's is not.
-    tokens = F.embedding(rows, features.reshape(-1, c)).view(*batch, -1, c)
+    tokens = F.embedding(rows, features.reshape(-1, c)).view(*batch, rows.shape[1], c)
     return straight_through(tokens, probability).unflatten(-2, best.shape[-3:])
 
 

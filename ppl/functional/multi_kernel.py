@@ -51,13 +51,13 @@ def multi_kernel_pool3d(
         return torch.cat([grid.flatten(-4, -2) for grid in pooled], dim=-2)
     density = relevance_density(relevance)
     base = common_base(windows, edges)
-    if base is None or features.dtype != density.dtype:  # the base would be rounded to half precision
+    if base is None:
         pooled = [density_pool3d(features, density, kernel_size=k, stride=s, edges=edges) for k, s in windows]
     else:
-        reduced = density_pool3d(features, density, kernel_size=base, stride=base)
+        reduced = density_pool3d(features, density, kernel_size=base, stride=base, dtype=density.dtype)
         multiples = [_divided(kernel_size, base) for kernel_size, _ in windows]
         pooled = [average_pool3d(reduced, kernel_size=multiple, stride=multiple) for multiple in multiples]
-    return torch.cat([grid.flatten(-4, -2) for grid in pooled], dim=-2)
+    return torch.cat([grid.flatten(-4, -2) for grid in pooled], dim=-2).to(features.dtype)
 
 
 def common_base(windows: Sequence[tuple[Size3, Size3]], edges: Edges) -> Size3 | None:

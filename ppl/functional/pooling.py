@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ppl.functional.density import density_weights, relevance_density
 from ppl.functional.relevance import relevance_distribution
 from ppl.functional.window_sums import gather_windows, window_sum, window_volumes
 from ppl.functional.windows import Edges, Size3
@@ -86,14 +87,8 @@ def window_weights(
         raise ValueError(f"normalization={normalization!r} is unknown: use one of {get_args(Normalization)}")
     if temperature <= 0:
         raise ValueError(f"temperature={temperature} is not positive: use a number > 0, 0.01 in the released code")
-    t, h, w = relevance.shape[-3:]
     if normalization == "eq3":
-        probabilities = relevance_distribution(relevance)
-        weights = gather_windows(probabilities, kernel_size=kernel_size, stride=stride, edges=edges)
-        volumes = window_volumes(
-            (t, h, w), kernel_size=kernel_size, stride=stride, edges=edges, device=relevance.device
-        )
-        return weights * (t * h * w / volumes.to(weights.dtype))[..., None]
+        return density_weights(relevance_density(relevance), kernel_size=kernel_size, stride=stride, edges=edges)
     logits = relevance if normalization == "window" else relevance_distribution(relevance) / temperature
     logits = gather_windows(logits, kernel_size=kernel_size, stride=stride, edges=edges, fill=float("-inf"))
     return logits.softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))

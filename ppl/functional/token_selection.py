@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ppl.functional.density import relevance_density
+from ppl.functional.density import density_weights
+from ppl.functional.relevance import relevance_distribution
 from ppl.functional.straight_through import straight_through
-from ppl.functional.window_sums import gather_windows, window_sum
+from ppl.functional.window_sums import window_sum
 from ppl.functional.windows import Edges, Size3
 
 
@@ -61,9 +62,11 @@ def keep_and_pool(
 ) -> Float[Tensor, "*b n c"]:
     """Keep the k most relevant tokens as they are and pool the others over windows that tile the grid.
 
-    Windows are pooled as by Eq. 3 of PPLLaVA: each token times its density over the clip, averaged. Kept tokens have no
-    weight there and do not count; a window of kept tokens only is zero. Relevance gets the gradient of these weights,
-    and one as if each kept token were multiplied by its probability in the clip's softmax.
+    Windows are pooled as by Eq. 3 of PPLLaVA over the tokens that are not kept: each of them times its density, which
+    is its probability in a softmax over them alone, times their number; averaged. Kept tokens have no part in this, so
+    that windows do not fade beside them. A window of kept tokens only is their plain mean. With no token kept this is
+    Eq. 3. Relevance gets the gradient of these weights, and one as if each kept token were multiplied by its
+    probability in the whole clip's softmax.
 
     Args:
         features: Visual tokens.
@@ -78,13 +81,15 @@ def keep_and_pool(
     Raises:
         ValueError: If windows do not fit the features.
     """
-    density = relevance_density(relevance)
-    places = most_relevant(relevance.flatten(-3), k)
-    t, h, w = relevance.shape[-3:]
+    logits = relevance.flatten(-3)
+    places = most_relevant(logits, k)
     chosen = features.flatten(-4, -2).gather(-2, places[..., None].expand(*places.shape, features.shape[-1]))
-    kept = straight_through(chosen, density.flatten(-3).gather(-1, places) / (t * h * w))
-    free = torch.ones_like(density).flatten(-3).scatter(-1, places, 0.0).view_as(density)
+    kept = straight_through(chosen, relevance_distribution(relevance).flatten(-3).gather(-1, places))
+    left = logits.shape[-1] - places.shape[-1]
+    if left > 0:  # a softmax over none is not a number; where none is left, no density is used
+        logits = logits.scatter(-1, places, float("-inf"))
+    density = relevance_distribution(logits.view_as(relevance)) * left
+    counted = torch.ones_like(density).flatten(-3).scatter(-1, places, 0.0).view_as(density)
     windows = {"kernel_size": kernel_size, "stride": kernel_size, "edges": edges}
-    counts = gather_windows(free, **windows).sum(dim=-1, keepdim=True)
-    weights = gather_windows(density * free, **windows) / counts.clamp_min(1)
+    weights = density_weights(density, counted=counted, **windows)
     return torch.cat([kept, window_sum(features, weights, **windows).flatten(-4, -2)], dim=-2)

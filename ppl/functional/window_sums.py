@@ -27,8 +27,9 @@ def window_sum(
     kernel_size: Size3,
     stride: Size3,
     edges: Edges = "drop",
+    dtype: torch.dtype | None = None,
 ) -> Float[Tensor, "*b T H W c"]:
-    """Add up each window's tokens times their weights, in the weights' dtype, rounded once to the features'.
+    """Add up each window's tokens times their weights, in the weights' dtype, rounded once.
 
     Args:
         features: Visual tokens.
@@ -36,11 +37,12 @@ def window_sum(
         kernel_size: Tokens along each axis of a window.
         stride: Tokens between the starts of neighbouring windows.
         edges: What becomes of tokens that do not fill a last window.
+        dtype: Of the result; None: the features'.
 
     Raises:
         ValueError: If windows do not fit the features, as `output_size` says.
     """
-    return _WindowSum.apply(features, weights, kernel_size, stride, edges)
+    return _WindowSum.apply(features, weights, kernel_size, stride, edges, dtype or features.dtype)
 
 
 def gather_windows(
@@ -81,12 +83,14 @@ class _WindowSum(torch.autograd.Function):
     """The sum with a backward pass of its own: autograd's would fill one tensor of the features' size per offset."""
 
     @staticmethod
-    def forward(features: Tensor, weights: Tensor, kernel_size: Size3, stride: Size3, edges: Edges) -> Tensor:
-        if features.dtype == weights.dtype:
+    def forward(
+        features: Tensor, weights: Tensor, kernel_size: Size3, stride: Size3, edges: Edges, dtype: torch.dtype
+    ) -> Tensor:
+        if dtype == weights.dtype:
             return _accumulate(features, weights, kernel_size, stride, edges)
         *batch, t, h, w, c = features.shape
         windows = output_size((t, h, w), kernel_size, stride, edges)
-        result = features.new_empty(*batch, *windows, c)
+        result = features.new_empty(*batch, *windows, c, dtype=dtype)
         step = -(-windows[0] // _CHUNKS)
         for first in range(0, windows[0], step):
             last = min(first + step, windows[0])
@@ -98,7 +102,7 @@ class _WindowSum(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:  # noqa: ANN401  torch's own type
         del output
-        features, weights, *ctx.windows = inputs
+        features, weights, *ctx.windows, _ = inputs
         ctx.save_for_backward(features, weights)
 
     @staticmethod
@@ -106,14 +110,14 @@ class _WindowSum(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  what once_differentiable makes of it
         ctx: Any,  # noqa: ANN401
         *grads: Tensor,
-    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
         features, weights = ctx.saved_tensors
         to_features = to_weights = None
         if ctx.needs_input_grad[0]:
             to_features = _gradient_of_features(grads[0], features, weights, *ctx.windows)
         if ctx.needs_input_grad[1]:
             to_weights = _gradient_of_weights(grads[0], features, weights, *ctx.windows)
-        return to_features, to_weights, None, None, None
+        return to_features, to_weights, None, None, None, None
 
 
 def _accumulate(features: Tensor, weights: Tensor, kernel_size: Size3, stride: Size3, edges: Edges) -> Tensor:

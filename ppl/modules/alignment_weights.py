@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -22,17 +23,19 @@ def alignment_state(backbone: Backbone, aligner: CLIPAligner) -> dict[str, Tenso
 def save_alignment(path: str | Path, backbone: Backbone, aligner: CLIPAligner) -> None:
     """Write what alignment trained, with the folder it goes to."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.detach().cpu().contiguous() for k, v in alignment_state(backbone, aligner).items()}, path)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in alignment_state(backbone, aligner).items()}
+    save_file(tensors, path, metadata={"context": aligner.text_tower.context})
 
 
 def load_alignment(path: str | Path, backbone: Backbone, aligner: CLIPAligner | None) -> None:
     """Read an alignment run's file; an aligner's weights are left out if the model has none.
 
-    A text context that was aligned at its trained length is extended as the model's aligner says (its ``context``).
+    A text context that was aligned at its trained length (``context: off``) is extended as the model's aligner says.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: Its tensors are not exactly those of the vision tower and the aligner; the message lists them.
+        ValueError: Its tensors are not exactly those of the vision tower and the aligner, which the message lists; or
+            its text context was extended in another way than the model's.
     """
     if not Path(path).is_file():
         msg = f"got alignment={str(path)!r}, expected the alignment.safetensors of an alignment run: run it first"
@@ -43,9 +46,7 @@ def load_alignment(path: str | Path, backbone: Backbone, aligner: CLIPAligner | 
         expected = {f"vision_tower.{k}": v for k, v in backbone.vision_tower.state_dict().items()}
     else:
         expected = alignment_state(backbone, aligner)
-        trained, tower = stored.get(_POSITIONS), aligner.text_tower
-        if trained is not None and len(trained) < tower.context_length:
-            stored[_POSITIONS] = tower.extend(trained)
+        _extend_positions(stored, _context(path), aligner, path)
     problems = _mismatches(stored, expected)
     if problems:
         lines = "\n".join(f"  {line}" for line in problems)
@@ -53,6 +54,24 @@ def load_alignment(path: str | Path, backbone: Backbone, aligner: CLIPAligner | 
         raise ValueError(msg)
     for name, tensor in expected.items():
         tensor.copy_(stored[name])
+
+
+def _context(path: str | Path) -> str | None:
+    with safe_open(path, "pt") as file:
+        return (file.metadata() or {}).get("context")
+
+
+def _extend_positions(stored: dict[str, Tensor], context: str | None, aligner: CLIPAligner, path: str | Path) -> None:
+    """Extend trained positions in place; all extensions have one length, so that shapes would not tell them apart."""
+    tower = aligner.text_tower
+    if context == "off" and _POSITIONS in stored:
+        stored[_POSITIONS] = tower.extend(stored[_POSITIONS])
+    elif context != tower.context:
+        msg = (
+            f"{path} was aligned with the text context {context!r}, expected 'off' or the model's {tower.context!r}: "
+            f"align with the aligner's context: off, which any model can extend, or set the model's context: {context}"
+        )
+        raise ValueError(msg)
 
 
 def _mismatches(stored: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:

@@ -33,7 +33,8 @@ class SFTModule(LightningModule):
         pooler: Reduces each medium's patches to fewer tokens.
         aligner: Scores patches against the prompt; needed by prompt-guided poolers.
         positions: Encoding of (frame, row, column) added to patches before pooling.
-        pool_site: Pool before the projector (the papers) or after it (the released PPLLaVA code).
+        pool_site: Pool before the projector (the papers) or after it (the released PPLLaVA code); ``pre_shuffle``: for
+            InternVL, before its blocks of patches are merged.
         alignment: ``alignment.safetensors`` of an alignment run, read into the vision tower and the aligner.
         learning_rates: Peak learning rate of each part; null or 0 freezes it.
         weight_decay: AdamW's decay of matrices.

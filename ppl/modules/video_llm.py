@@ -7,7 +7,6 @@ Axes: f frames of a batch | t h w frames, rows, columns of one medium | c vision
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -16,14 +15,12 @@ from transformers.generation.streamers import BaseStreamer
 
 from ppl.batches import Batch, InputSpec, MediaKind, MediumInfo
 from ppl.functional.splicing import splice_visual_tokens
-from ppl.functional.windows import Size3
 from ppl.modules.aligner import CLIPAligner
 from ppl.modules.backbones.base import Backbone
 from ppl.modules.feature_cache import FeatureCache
+from ppl.modules.pool_site import PoolSite, check_grid, pool_and_project, pooled_size
 from ppl.modules.poolers.base import Pooler
 from ppl.modules.positions import GridPositions
-
-PoolSite = Literal["pre_projector", "post_projector"]
 
 
 class VideoLLM(nn.Module):
@@ -34,8 +31,12 @@ class VideoLLM(nn.Module):
         pooler: Reduces a patch grid to fewer tokens.
         aligner: Scores patches against the prompt; needed by poolers that use relevance.
         positions: Added to patches before pooling.
-        pool_site: Pool before the projector (the papers) or after it (the released PPLLaVA code).
+        pool_site: Pool before the projector (the papers) or after it (the released PPLLaVA code); for InternVL, before
+            its blocks of patches are merged or after.
         cache: Keeps the frozen tower's output by medium.
+
+    Raises:
+        ValueError: The pooler needs an aligner, or a grid that the backbone's frames do not form.
     """
 
     def __init__(
@@ -51,11 +52,12 @@ class VideoLLM(nn.Module):
         if pooler.uses_relevance and aligner is None:
             msg = f"got {type(pooler).__name__} without an aligner, expected one to score patches: set model.aligner"
             raise ValueError(msg)
+        check_grid(backbone, pooler)
         self.backbone = backbone
         self.pooler = pooler
         self.aligner = aligner
         self.positions = positions
-        self.pool_site = pool_site
+        self.pool_site: PoolSite = pool_site
         self.cache = cache
         self._tower_identity: str | None = None
 
@@ -71,6 +73,9 @@ class VideoLLM(nn.Module):
             num_visual_tokens=self.num_visual_tokens,
             tokenize_prompts=self.aligner.tokenize if self.aligner is not None else None,
             max_length=self.backbone.max_length,
+            pixels=self.backbone.spec.pixels,
+            media_text=self.backbone.spec.media_text,
+            token_groups=self.token_groups,
         )
 
     def files(self) -> dict[str, str]:
@@ -82,14 +87,22 @@ class VideoLLM(nn.Module):
 
     def num_visual_tokens(self, medium: MediumInfo) -> int:
         """Tokens one medium becomes, newlines included; pure arithmetic."""
-        size = self._grid_size(medium)
-        pooled = self.pooler.num_tokens(size, medium.kind)
-        return self.backbone.num_tokens(pooled, self.pooler.output_grid(size, medium.kind), medium)
+        pooled, grid = pooled_size(self.backbone, self.pooler, self.pool_site, medium)
+        return self.backbone.num_tokens(pooled, grid, medium)
+
+    def token_groups(self, medium: MediumInfo) -> list[int]:
+        """Tokens of each stretch that gets text of its own: each pooled frame where frames are labelled, else all."""
+        total = self.num_visual_tokens(medium)
+        _, grid = pooled_size(self.backbone, self.pooler, self.pool_site, medium)
+        if medium.kind != "video" or grid is None or not self.backbone.spec.media_text.frame_label:
+            return [total]
+        assert total % grid[0] == 0, "newlines that are no frame's cannot be labelled"
+        return [total // grid[0]] * grid[0]
 
     def encode(
         self, pixel_values: UInt8[Tensor, "f 3 H W"], media: list[MediumInfo]
     ) -> list[Float[Tensor, "_t _h _w c"]]:
-        """Run the vision tower once over the frames of all media that are not cached; one grid a medium."""
+        """Run each vision tower once over the frames of all media that are not cached; one grid a medium."""
         tower_trains = any(p.requires_grad for p in self.backbone.vision_tower.parameters())
         if tower_trains and self.cache is not None:
             msg = (
@@ -101,10 +114,14 @@ class VideoLLM(nn.Module):
         keys = [self._cache_key(m) for m in media]
         grids = [self.cache.get(key) if self.cache is not None else None for key in keys]
         missing = [i for i, grid in enumerate(grids) if grid is None]
-        if missing:
+        spec = self.backbone.spec
+        for tower in spec.towers:
+            members = [i for i in missing if spec.tower(media[i].kind) == tower]
+            if not members:
+                continue
             with nullcontext() if tower_trains else torch.no_grad():
-                encoded = self.backbone.encode_frames(torch.cat([frames[i] for i in missing]))
-            for i, grid in zip(missing, encoded.split([media[i].num_frames for i in missing]), strict=True):
+                encoded = self.backbone.encode_frames(torch.cat([frames[i] for i in members]), media[members[0]].kind)
+            for i, grid in zip(members, encoded.split([media[i].num_frames for i in members]), strict=True):
                 grids[i] = self.cache.put(keys[i], grid) if self.cache is not None else grid
         tower = next(self.backbone.vision_tower.parameters())
         return [grid.to(tower.device, tower.dtype) for grid in grids if grid is not None]
@@ -122,9 +139,7 @@ class VideoLLM(nn.Module):
         """Pool the patches of one medium, or of a stack of equal shapes, and project them."""
         relevance = self.relevance(grid, prompt) if self.pooler.uses_relevance and prompt is not None else None
         values = self.positions(grid) if self.positions is not None else grid
-        if self.pool_site == "post_projector":
-            return self.pooler(self.backbone.project(values), relevance, kind)
-        return self.backbone.project(self.pooler(values, relevance, kind))
+        return pool_and_project(self.backbone, self.pooler, self.pool_site, values, relevance, kind)
 
     def visual_tokens(
         self, grids: list[Float[Tensor, "_t _h _w c"]], media: list[MediumInfo], prompts: Float[Tensor, "b e"] | None
@@ -195,7 +210,5 @@ class VideoLLM(nn.Module):
         return f"{self._tower_identity}|{medium.key}"
 
     def _lay_out(self, tokens: Float[Tensor, "n d"], medium: MediumInfo) -> Float[Tensor, "m d"]:
-        return self.backbone.layout(tokens, self.pooler.output_grid(self._grid_size(medium), medium.kind), medium)
-
-    def _grid_size(self, medium: MediumInfo) -> Size3:
-        return medium.num_frames, *self.backbone.grid_size
+        _, grid = pooled_size(self.backbone, self.pooler, self.pool_site, medium)
+        return self.backbone.layout(tokens, grid, medium)

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 from PIL import Image
 
-_MOST_GIF_FPS = 50.0
+MOST_GIF_FPS = 50.0
 """A GIF stores delays in hundredths of a second, and players slow down those under two of them."""
 
 
@@ -24,8 +24,8 @@ def write_gif(path: str | Path, pictures: Iterable[Image.Image], fps: float) -> 
     Raises:
         ValueError: More pictures a second than a GIF can show.
     """
-    if fps > _MOST_GIF_FPS:
-        msg = f"got {fps:g} pictures a second for a GIF, expected at most {_MOST_GIF_FPS:g}; lower --fps or write mp4"
+    if fps > MOST_GIF_FPS:
+        msg = f"got {fps:g} pictures a second for a GIF, expected at most {MOST_GIF_FPS:g}; lower --fps or write mp4"
         raise ValueError(msg)
     first, *others = pictures
     first.save(path, format="GIF", save_all=True, append_images=others, duration=round(1000 / fps), loop=0)

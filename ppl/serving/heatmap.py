@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ppl.serving.animation import write_gif, write_mp4
+from ppl.serving.animation import MOST_GIF_FPS, write_gif, write_mp4
 from ppl.serving.launch import open_session
 from ppl.serving.overlays import heatmap_pictures, heatmap_sheet
 
@@ -24,8 +24,9 @@ def run_heatmap(options: argparse.Namespace) -> None:
     if not all(question.strip() for question in options.questions):
         msg = "got an empty question, expected one to score the frames against"
         raise ValueError(msg)
-    if not _SLOWEST <= options.fps <= _FASTEST:
-        msg = f"got --fps {options.fps:g}, expected {_SLOWEST:g} to {_FASTEST:g} pictures a second"
+    fastest = MOST_GIF_FPS if options.format == "gif" else _FASTEST
+    if not _SLOWEST <= options.fps <= fastest:
+        msg = f"got --fps {options.fps:g}, expected {_SLOWEST:g} to {fastest:g} pictures a second for {options.format}"
         raise ValueError(msg)
     output = Path(options.output or f"heatmap.{options.format}")
     if output.suffix.lower() not in {"", f".{options.format}"}:

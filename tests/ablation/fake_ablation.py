@@ -58,7 +58,7 @@ def write_cell(folder: Path, row: str, seed: int, answers: list[Answer], **measu
     cell = folder / row / f"seed_{seed}"
     cell.mkdir(parents=True)
     (cell / "answers.jsonl").write_text("".join(json.dumps(answer._asdict()) + "\n" for answer in answers))
-    (cell / "config.yaml").write_text(f"seed_everything: {seed}\nmodel:\n  pooler: {row}  # FAKE\n")
+    (cell / "recipe.yaml").write_text(f"seed_everything: {seed}\nmodel:\n  pooler: {row}  # FAKE\n")
     (cell / "log.txt").write_text("FAKE log\n")
     command = f"ppl fit --model.pooler={row} --seed_everything={seed}"
     return CellResult(row, seed, f"{row}/seed_{seed}", accuracy=shares(answers), command=command, **measured)

@@ -60,17 +60,23 @@ def test_counts_by_hand():
     [
         cell([1, 1]),
         [],
-        cell([1, 1, 1], [0, 0, 2]),
         cell([1, 1, 1], categories=["all", "all", "b"]),
         [*cell([1, 1]), cell([1, 1])[1]],
     ],
-    ids=["fewer", "none", "another video", "another category", "one twice"],
+    ids=["fewer", "none", "another category", "one twice"],
 )
 def test_cells_must_answer_the_same_questions(other):
     with pytest.raises(
         ValueError, match=rf"got {len(other)} answers of cell max/1, not to the 3 questions of cell max/0"
     ):
         count_answers({"max/0": cell([0, 1, 0]), "max/1": other})
+
+
+def test_which_questions_share_a_video_is_the_first_cell_s_word():
+    """A row that samples other frames names the same video otherwise."""
+    counts = count_answers({"f8": cell([0, 1, 0], [0, 0, 1]), "f4": cell([1, 1, 0], [7, 7, 8])})
+    assert counts.asked.tolist() == [[2], [1]]
+    assert counts.correct.tolist() == [[[1], [0]], [[2], [0]]]
 
 
 def test_no_cells_no_counts():

@@ -114,7 +114,7 @@ def test_nobodys_text_becomes_html(tmp_path):
         fail_cell(tmp_path, "b", 0, f"ValueError: {evil}", evil),
     ]
     results[0] = replace(results[0], command=evil)
-    (tmp_path / "a" / "seed_0" / "config.yaml").write_text(evil)
+    (tmp_path / "a" / "seed_0" / "recipe.yaml").write_text(evil)
     provenance = replace(PROVENANCE, title=evil, description=evil, command=evil, commit=evil, versions={evil: evil})
     write_report(tmp_path, rows, results, provenance)
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
@@ -139,7 +139,7 @@ def test_an_unfinished_grid_says_so(tmp_path):
     assert "line 4999\nthe last line" in page.text
     assert "line 4900\n" not in page.text
     assert "log.txt does not exist" in page.text
-    assert page.text.count("No seed has finished.") == len(ROWS) - 1
+    assert page.text.count("No seed has been run.") == len(ROWS) - 2
     assert "No cell has left a heat map." in page.text
     assert not (tmp_path / "heatmaps.png").exists()
 

@@ -6,12 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import yaml
+from rich.console import Console
 
+from ppl.ablation.cell import begun, finish
+from ppl.ablation.grid import Grid, alone
 from ppl.ablation.results import read_answers, read_results
-from ppl.ablation.runner import devices
+from ppl.ablation.runner import Runner, devices
+from ppl.ablation.spec import Ablation, Preparation, RowSpec
 from tests.modules.tiny import ROOT
 
 FEW = ["--data.num_videos=4", "--data.num_questions=16", "--data.num_held_out_videos=4", "--data.batch_size=8"]
@@ -97,9 +102,11 @@ def test_a_killed_grid_goes_on_where_it_was_and_a_failing_cell_stops_nothing(tmp
         answers = read_answers(out / results[row].folder / "answers.jsonl")
         assert len(answers) == 14
         assert len({answer.video for answer in answers}) == 4
-        assert yaml.safe_load((out / results[row].folder / "config.yaml").read_text())["model"]
-    features = list((out / "features").rglob("*.safetensors"))
+        for recipe in ("recipe.yaml", "test_recipe.yaml"):
+            assert yaml.safe_load((out / results[row].folder / recipe).read_text())["model"]
+    features = {file: file.stat().st_mtime_ns for file in (out / "features").rglob("*.safetensors")}
     assert len(features) == 4 + 4 + 4, "the training, validation and test videos once, for all cells"
+    assert min(features.values()) < before, "those of the cell that was finished first are still there"
     assert (out / "weighted/seed_0/heatmap.png").exists()
     assert not (out / "average/seed_0/heatmap.png").exists()
     for name in ("report.html", "results.csv", "table.md", "pareto.png"):
@@ -107,10 +114,17 @@ def test_a_killed_grid_goes_on_where_it_was_and_a_failing_cell_stops_nothing(tmp
     assert json.loads((out / "weighted/seed_0/job.json").read_text())["seed"] == 0
 
 
-def test_devices():
+def test_devices(monkeypatch):
     assert devices("cpu,cpu") == ["cpu", "cpu"]
     assert devices("0,3") == ["0", "3"]
-    assert len(devices(None)) >= 1
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert set(devices(None)) == {"cpu"}
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert devices(None) == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")  # what a scheduler gave; other GPUs are others'
+    assert devices(None) == ["4", "5"]
     with pytest.raises(ValueError, match=r"got the devices \['gpu'\], expected GPU numbers or cpu"):
         devices("gpu")
 
@@ -122,3 +136,40 @@ def test_a_dry_run_prints_every_command_and_runs_none(tmp_path, start):
     assert printed.count("to run") == 5
     assert "ppl fit -c recipes/experiments/tiny_sft.yaml" in printed
     assert not (tmp_path / "out").exists()
+
+
+def test_a_failing_preparation_fails_its_seed_alone(tmp_path, monkeypatch):
+    ablation = Ablation("small", "Small", "base.yaml", {"one": RowSpec()}, [0, 1], prepare=[Preparation("align", [])])
+
+    def run_cell(self, job):
+        failing = job.row == "align" and job.seed == 1
+        answers = [{"id": "q", "video": "v", "category": "c", "correct": True}]
+        job.write()
+        (job.path / "answers.jsonl").write_text(json.dumps(answers[0]) + "\n")
+        done = replace(begun(job), accuracy={"c": 1.0, "mean": 1.0}, tokens=1)
+        finish(job, replace(begun(job), error="no data") if failing else done)
+
+    monkeypatch.setattr(Runner, "_run_cell", run_cell)
+    monkeypatch.setattr(Runner, "measure", lambda self, jobs: None)
+    grid = Grid(ablation, tmp_path, [], Console())
+    grid.run(Runner(["cpu"], Console()))
+    grid.report()
+    errors = {(result.row, result.seed): result.error for result in read_results(tmp_path / "results.jsonl")}
+    rows = ("one", "average", "random")
+    assert errors == {
+        **{(row, 0): "" for row in rows},
+        **{(row, 1): f"preparation align failed; its log: {tmp_path}/prepare/align/seed_1/log.txt" for row in rows},
+    }
+    (tmp_path / "one/seed_0/answers.jsonl").write_text("{}")
+    with pytest.raises(KeyError):  # a file of another form is a bug to trace
+        grid.report()
+    other = {"id": "another", "video": "v", "category": "c", "correct": True}
+    (tmp_path / "one/seed_0/answers.jsonl").write_text(json.dumps(other))
+    assert not grid.report(), "answers to other questions cannot be compared; that is said, and stops no cell"
+    more = Grid(replace(ablation, seeds=[2]), tmp_path, [], Console())
+    assert {job.seed for job in more.jobs()} == {0, 1, 2}, "seeds that were run before stay in the report"
+
+
+def test_two_at_once_in_one_folder_are_refused(tmp_path):
+    with alone(tmp_path), pytest.raises(ValueError, match="another `ppl ablate` works in"), alone(tmp_path):
+        pass

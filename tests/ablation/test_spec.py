@@ -41,6 +41,7 @@ def test_a_control_can_be_set_and_not_left_out(written):
         ({"rowz": {}}, r"ablation.yaml: got the keys \['rowz'\], expected some of \['name', 'title', 'base', 'rows'"),
         ({"seeds": "x"}, r"ablation.yaml: (.|\n)*ablation.seeds(.|\n)*Got value: x"),
         ({"rows": {"weighted": {"argument": []}}}, r"(.|\n)*Option 'argument' is not accepted"),
+        ({"seeds": [0, 0]}, r"got the seeds \[0, 0\], expected each once"),
         ({"rows": {}}, "got 0 rows and 3 seeds, expected at least one of each"),
         ({"rows": {"a/b": {}}}, r"got the name 'a/b', expected letters, digits and _ . \+ -: it becomes a folder"),
     ],

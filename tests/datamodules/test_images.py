@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import LlavaNextImageProcessor
+from transformers import CLIPImageProcessor, GotOcr2ImageProcessor, LlavaNextImageProcessor
 
-from ppl.datamodules.images import anyres_views, read_image, resize_frames
+from ppl.datamodules.images import anyres_views, read_image, resize_frames, square_frames, tile_image
+from ppl.functional.anyres import aspect_canvases
 
 PINPOINTS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
 
@@ -105,3 +106,55 @@ def test_without_pinpoints_there_is_only_the_base_view() -> None:
 def test_a_canvas_must_divide_into_tiles() -> None:
     with pytest.raises(ValueError, match=r"canvas \(500, 500\) does not divide into tiles of size=336"):
         anyres_views(photo(50, 80), 336, [(500, 500)])
+
+
+@pytest.mark.parametrize("size", [(480, 640), (700, 700), (336, 1000), (300, 301), (37, 411), (411, 37)])
+def test_crops_are_those_of_transformers(size: tuple[int, int]) -> None:
+    image = photo(*size)
+    processor = CLIPImageProcessor(
+        size={"shortest_edge": 224}, crop_size={"height": 224, "width": 224}, do_rescale=False, do_normalize=False
+    )
+    expected = processor(image, return_tensors="pt")["pixel_values"]
+    assert (square_frames(image[None], 224, "crop").int() - expected.int()).abs().max() <= 1
+
+
+def test_bars_are_added_on_both_sides() -> None:
+    wide = torch.full((1, 3, 10, 30), 200, dtype=torch.uint8)
+    square = square_frames(wide, 30, "pad", (10, 20, 30))
+    assert square.shape == (1, 3, 30, 30)
+    assert (square[0, :, 10:20] == 200).all()
+    for channel, colour in enumerate((10, 20, 30)):
+        assert (square[0, channel, :10] == colour).all()
+        assert (square[0, channel, 20:] == colour).all()
+    turned = square_frames(wide.transpose(2, 3).contiguous(), 30, "pad", (10, 20, 30))
+    assert torch.equal(turned.transpose(2, 3), square)
+    assert torch.equal(square_frames(square, 30, "pad"), square)
+
+
+def test_squashing_is_the_third_way() -> None:
+    image = photo(30, 50)[None]
+    assert torch.equal(square_frames(image, 16, "squash"), resize_frames(image, 16))
+
+
+@pytest.mark.parametrize("size", [(480, 640), (700, 700), (448, 3000), (300, 300), (37, 411)])
+@pytest.mark.parametrize("most", [12, 6, 1])
+def test_views_by_shape_are_those_of_transformers(size: tuple[int, int], most: int) -> None:
+    image = photo(*size)
+    processor = GotOcr2ImageProcessor(
+        size={"height": 448, "width": 448},
+        crop_to_patches=True,
+        max_patches=most,
+        do_rescale=False,
+        do_normalize=False,
+    )
+    expected = processor(image, return_tensors="pt")["pixel_values"]
+    views = tile_image(image, 448, aspect_canvases(448, 1, most), "closest_aspect")
+    assert views.shape == expected.shape
+    assert (views.int() - expected.int()).abs().max() <= 1
+
+
+def test_tilings_are_told_apart() -> None:
+    image = photo(50, 80)
+    assert torch.equal(tile_image(image, 16, [(16, 32)], "anyres"), anyres_views(image, 16, [(16, 32)]))
+    whole_first, whole_last = (tile_image(image, 16, [(16, 32)], tiling) for tiling in ("anyres", "closest_aspect"))
+    assert torch.equal(whole_first[0], whole_last[-1])

@@ -8,7 +8,8 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from ppl.batches import IGNORE_INDEX, MediumInfo
+from ppl.batches import IGNORE_INDEX, MediaText, MediumInfo, PixelFormat
+from ppl.datamodules.images import square_frames, tile_image
 from ppl.datamodules.processing import DecodedMedium, Processor
 from ppl.datamodules.records import MediumRef, Record, Turn
 
@@ -219,3 +220,73 @@ def test_unfit_tokenizers_are_refused(input_spec):
         Processor(replace(input_spec, tokenizer=tokenizer))
     with pytest.raises(ValueError, match="got num_frames=0, expected at least 1"):
         Processor(input_spec, num_frames=0)
+
+
+INTERNVL_TEXT = MediaText("<img>", "</img>", "Frame{number}: ", "\n")
+
+
+def chatml_like():
+    """Build a byte-level tokenizer with Qwen's and InternVL's tokens."""
+    tokenizer = byte_level()
+    special = ["<|im_start|>", "<|im_end|>", "<img>", "</img>"]
+    tokenizer.add_tokens([AddedToken(word, special=True, normalized=False) for word in [*special, "<image>"]])
+    tokenizer.eos_token = "<|im_end|>"
+    return tokenizer
+
+
+def test_each_frame_has_its_label_and_its_placeholders(input_spec):
+    inputs = replace(
+        input_spec,
+        tokenizer=chatml_like(),
+        media_text=INTERNVL_TEXT,
+        token_groups=lambda info: [2] * info.num_frames if info.kind == "video" else [3 * info.num_frames],
+    )
+    turns = [Turn("user", "<media>\n<media>\nwhat"), Turn("assistant", "It jumps.")]
+    media = [decoded(num_frames=2), decoded("image", 1, 8, 8)]
+    sample = Processor(inputs, "chatml").encode_decoded(record(turns), media)
+    views = sample.media[1].num_frames
+    text = (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+        "Frame1: <img><image><image></img>\nFrame2: <img><image><image></img>\n"
+        + f"<img>{'<image>' * 3 * views}</img>\nwhat<|im_end|>\n<|im_start|>assistant\nIt jumps.<|im_end|>"
+    )
+    assert sample.input_ids.tolist() == inputs.tokenizer(text, add_special_tokens=False).input_ids
+    assert [inputs.tokenizer.decode(run) for run in runs_of_labels(sample)] == ["It jumps.<|im_end|>"]
+    assert sample.prompt == "what"
+
+
+def test_a_note_says_when_frames_were_read(input_spec, media_folder):
+    note = MediaText(video_note="\n{num_frames} frames, {duration} seconds, at {times}.")
+    processor = Processor(replace(input_spec, tokenizer=chatml_like(), media_text=note), "chatml", num_frames=2)
+    turns = [Turn("user", "<media>\nwhat"), Turn("assistant", "It")]
+    sample = processor.encode(record(turns, [MediumRef("video", str(media_folder / "clip.mp4"))]))
+    text = processor.inputs.tokenizer.decode(sample.input_ids)
+    # Frames are on screen at the middles of two halves of 2 s.
+    assert "<image>\n2 frames, 2.00 seconds, at 0.50s,1.50s.\nwhat<|im_end|>" in text
+    assert sample.prompt == "what"
+
+
+def test_each_kind_has_its_way_to_a_square(input_spec):
+    bars = (9, 9, 9)
+    pixels = PixelFormat(video="crop", image="pad", multi_image="squash", bars=bars)
+    processor = Processor(replace(input_spec, pixels=pixels, image_grid_pinpoints=()))
+    clip, picture = decoded(key="k"), decoded("image", 1, key="k")
+    [shown] = processor.prepare([clip])
+    assert torch.equal(shown.frames, square_frames(clip.frames, 8, "crop"))
+    [alone] = processor.prepare([picture])
+    assert torch.equal(alone.frames, square_frames(picture.frames, 8, "pad", bars))
+    first, _ = processor.prepare([picture, picture])
+    assert torch.equal(first.frames, square_frames(picture.frames, 8, "squash"))
+    squashed = Processor(replace(input_spec, image_grid_pinpoints=())).prepare([clip])[0]
+    assert shown.info.key != squashed.info.key
+
+
+def test_several_images_are_tiled_if_the_model_says_so(input_spec):
+    pixels = PixelFormat(tiled_kinds=("image", "multi_image"), tiling="closest_aspect")
+    canvases = ((8, 8), (8, 16), (16, 16))
+    processor = Processor(replace(input_spec, pixels=pixels, image_grid_pinpoints=canvases))
+    media = [decoded("image", 1, 8, 16), decoded("image", 1, 9, 9)]
+    wide, square = processor.prepare(media)
+    assert torch.equal(wide.frames, tile_image(media[0].frames[0], 8, canvases, "closest_aspect"))
+    assert len(wide.frames) == 2 + 1
+    assert len(square.frames) == 1

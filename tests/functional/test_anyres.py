@@ -6,9 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaNextConfig, LlavaNextModel
 from transformers.image_processing_utils import select_best_resolution
+from transformers.models.got_ocr2.image_processing_got_ocr2 import (
+    get_all_supported_aspect_ratios,
+    get_optimal_tiled_canvas,
+)
 from transformers.models.llava_next.modeling_llava_next import unpad_image
 
-from ppl.functional.anyres import best_resolution, num_packed_tokens, pack_tiles, unpadded_size
+from ppl.functional.anyres import (
+    aspect_canvases,
+    best_resolution,
+    closest_aspect,
+    num_packed_tokens,
+    pack_tiles,
+    shrunk_size,
+    unpadded_size,
+)
 
 PINPOINTS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
 SIDES = st.integers(1, 3000)
@@ -104,3 +116,50 @@ def test_errors_say_what_to_change() -> None:
         best_resolution((10, 10), ())
     with pytest.raises(ValueError, match=r"image_size=\(0, 10\), expected two sides of at least 1"):
         unpadded_size((0, 10), (8, 8))
+
+
+@given(st.integers(1, 12), st.integers(0, 6))
+def test_canvases_by_shape_are_those_of_transformers(least: int, more: int) -> None:
+    expected = get_all_supported_aspect_ratios(least, least + more)
+    ours = aspect_canvases(448, least, least + more)
+    assert [(width * 448, height * 448) for width, height in expected] == [(width, height) for height, width in ours]
+
+
+@given(SIZES, st.sampled_from([(1, 12), (1, 6), (4, 9), (1, 1)]))
+def test_the_canvas_of_the_closest_shape_is_that_of_transformers(
+    image_size: tuple[int, int], tiles: tuple[int, int]
+) -> None:
+    columns, rows = get_optimal_tiled_canvas(image_size, (448, 448), *tiles)
+    assert closest_aspect(image_size, 448, aspect_canvases(448, *tiles)) == (rows * 448, columns * 448)
+
+
+def test_no_tiles_to_choose_from() -> None:
+    with pytest.raises(ValueError, match=r"got min_tiles=1 and max_tiles=0, expected 1 <= min_tiles <= max_tiles"):
+        aspect_canvases(448, 1, 0)
+    with pytest.raises(ValueError, match="canvases is empty"):
+        closest_aspect((10, 10), 448, [])
+
+
+def test_large_grids_shrink() -> None:
+    """LLaVA-OneVision: 36 tiles of 27 x 27 tokens hold twice the side that 9 tiles do."""
+    assert shrunk_size((162, 162), 729, 9) == (81, 81)
+    assert shrunk_size((81, 97), 729, 9) == (81, 97)  # a ratio of 1.094
+    assert shrunk_size((81, 99), 729, 9) == (73, 89)  # of 1.106: 81 / 1.1055 = 73.3, 99 / 1.1055 = 89.5
+    assert shrunk_size((162, 162), 729, None) == (162, 162)
+
+
+@given(SIZES, st.integers(1, 9), st.integers(1, 9), st.integers(1, 5))
+def test_shrunk_tokens_are_counted_beforehand(image_size: tuple[int, int], h: int, w: int, most: int) -> None:
+    tiles = tiles_of(image_size)
+    views = torch.randn(1 + tiles[0] * tiles[1], h, w, 2)
+    packed = pack_tiles(views, image_size, tiles, torch.zeros(2), most)
+    assert len(packed) == num_packed_tokens(h, w, image_size, tiles, most)
+
+
+def test_shrinking_is_bilinear() -> None:
+    """A ramp of columns over 2 x 2 tiles of 4 x 4 tokens, halved: each token is the mean of the two it lies between."""
+    ramp = torch.arange(8.0).expand(8, 8)
+    tiles = ramp.reshape(2, 4, 2, 4).transpose(1, 2).reshape(4, 4, 4, 1)
+    packed = pack_tiles(torch.cat([torch.zeros(1, 4, 4, 1), tiles]), (50, 50), (2, 2), torch.full((1,), -1.0), 1)
+    rows = packed[16:, 0].reshape(4, 5)
+    torch.testing.assert_close(rows, torch.tensor([0.5, 2.5, 4.5, 6.5, -1.0]).expand(4, 5))

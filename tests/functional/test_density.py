@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from ppl.functional.density import density_pool3d, relevance_density
+from ppl.functional.density import density_pool3d, density_weights, relevance_density
 from ppl.functional.pooling import weighted_pool3d
 
 # Double precision leaves only the order of summation: a few 1e-16 times at most 27 terms.
@@ -66,6 +66,20 @@ def test_a_part_of_a_clip_keeps_its_weights():
     window = {"kernel_size": (1, 2, 2), "stride": (1, 2, 2)}
     part = density_pool3d(features[::2], relevance_density(relevance)[::2], **window)
     torch.testing.assert_close(part, weighted_pool3d(features, relevance, **window)[::2], **EXACT)
+
+
+@pytest.mark.parametrize("edges", ["drop", "pad"])
+def test_only_those_that_count_have_weight_and_number(edges):
+    """Windows of two: both count, one, none; and one that is half outside, which counts or does not."""
+    density = torch.tensor([2.0, 4.0, 6.0, 8.0, 1.0, 3.0, 5.0]).view(1, 1, 7)
+    window = {"kernel_size": (1, 1, 2), "stride": (1, 1, 2), "edges": edges}
+    for last in (0.0, 1.0):
+        counted = torch.tensor([1.0, 1.0, 0.0, 1.0, 0.0, 0.0, last]).view(1, 1, 7)
+        weights = density_weights(density, counted=counted, **window)
+        expected = [1.0, 2.0, 0.0, 8.0, 0.5, 0.5] + [5.0 if last else 1.0, 0.0] * (edges == "pad")
+        assert weights.flatten().tolist() == expected
+    everything = density_weights(density, counted=torch.ones_like(density), **window)
+    assert torch.equal(density_weights(density, **window), everything)
 
 
 def test_gradients_reach_features_and_relevance():

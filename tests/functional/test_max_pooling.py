@@ -162,3 +162,12 @@ def test_half_precision_rounds_only_the_result(window):
 def test_windows_that_do_not_fit_are_an_error(pool):
     with pytest.raises(ValueError, match=r"kernel_size=\(2, 2, 2\) does not fit a grid of \(t, h, w\)=\(1, 4, 4\)"):
         pool(torch.randn(1, 4, 4, 2), torch.ones(1, 4, 4), kernel_size=(2, 2, 2), stride=(2, 2, 2))
+
+
+@pytest.mark.parametrize("pool", [select_pool3d, weighted_max_pool3d])
+def test_a_stack_of_none_gives_none(pool):
+    features, weights = torch.randn(0, 2, 4, 4, 3, requires_grad=True), torch.ones(0, 2, 4, 4, requires_grad=True)
+    pooled = pool(features, weights, kernel_size=(2, 2, 2), stride=(2, 2, 2))
+    assert pooled.shape == (0, 1, 2, 2, 3)
+    pooled.sum().backward()
+    assert features.grad.shape == features.shape

@@ -54,16 +54,18 @@ def loop_keep_and_pool(features, relevance, k, kernel_size):
     """The definition under ``pad``, one token at a time."""
     size = relevance.shape
     tokens = list(product(*map(range, size)))
-    total = sum(math.exp(relevance[token].item()) for token in tokens)
     kept = sorted(sorted(tokens, key=lambda token: (-relevance[token].item(), token))[:k])
+    others = [token for token in tokens if token not in kept]
+    total = sum(math.exp(relevance[token].item()) for token in others)
     windows = {}
     for token in tokens:
-        window = windows.setdefault(tuple(i // n for i, n in zip(token, kernel_size, strict=True)), [])
-        if token not in kept:
-            weight = math.exp(relevance[token].item()) / total * len(tokens)
-            window.append(weight * features[token])
-    zero = torch.zeros_like(features[0, 0, 0])
-    pooled = [sum(windows[w]) / len(windows[w]) if windows[w] else zero for w in sorted(windows)]
+        windows.setdefault(tuple(i // n for i, n in zip(token, kernel_size, strict=True)), []).append(token)
+    pooled = []
+    for _, members in sorted(windows.items()):
+        free = [token for token in members if token not in kept]
+        weights = {token: math.exp(relevance[token].item()) / total * len(others) for token in free}
+        terms = [weights[token] * features[token] for token in free] or [features[token] for token in members]
+        pooled.append(sum(terms) / len(terms))
     return torch.stack([features[token] for token in kept] + pooled)
 
 
@@ -93,8 +95,38 @@ def test_a_token_that_fills_no_window_may_be_kept():
     relevance = torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0]).view(1, 1, 5)
     pooled = keep_and_pool(features, relevance, 1, kernel_size=(1, 1, 2))
     assert pooled[0].item() == 5.0
-    scale = 5 / (4 + math.e)
-    assert pooled[1:].flatten().tolist() == pytest.approx([1.5 * scale, 3.5 * scale])
+    assert pooled[1:].flatten().tolist() == pytest.approx([1.5, 3.5])  # the others are alike
+
+
+def test_uniform_relevance_gives_plain_averages_of_the_others():
+    """The first five of nine are kept: windows of three have none, one and three left."""
+    features = torch.arange(9.0).view(1, 1, 9, 1)
+    pooled = keep_and_pool(features, torch.full((1, 1, 9), 7.0), 5, kernel_size=(1, 1, 3))
+    assert pooled.flatten().tolist() == pytest.approx([0, 1, 2, 3, 4, 1, 5, 7])
+
+
+@pytest.mark.parametrize(("size", "k", "kernel_size"), [((1, 27, 27), 450, (1, 3, 3)), ((2, 24, 24), 400, (2, 2, 2))])
+def test_windows_do_not_fade_beside_what_is_kept(size, k, kernel_size):
+    """A bump of relevance so high that the clip's softmax leaves the others nothing; of ones, no window becomes 0."""
+    axes = torch.meshgrid(*(torch.linspace(-1, 1, n, dtype=torch.float64) for n in size), indexing="ij")
+    relevance = -8 * sum(axis.square() for axis in axes)
+    pooled = keep_and_pool(torch.ones(*size, 1, dtype=torch.float64), relevance, k, kernel_size=kernel_size)[k:, 0]
+    assert (pooled > 0).all()
+    counts = torch.ones(relevance.numel()).scatter(0, most_relevant(relevance.flatten(), k), 0.0).view(size)
+    counts = torch.nn.functional.avg_pool3d(counts[None], kernel_size)[0].flatten() * math.prod(kernel_size)
+    assert counts.eq(0).any()
+    torch.testing.assert_close(pooled[counts == 0], torch.ones_like(pooled[counts == 0]), **EXACT)  # plain means
+    # What the windows hold is the whole density of those left: their number, and they all have a window.
+    torch.testing.assert_close((pooled * counts).sum(), torch.tensor(relevance.numel() - k, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("k", [0, 11, 12])
+def test_gradients_are_finite_however_many_are_kept(k):
+    features = torch.randn(2, 3, 2, 2, requires_grad=True)
+    relevance = (50 * torch.randn(2, 3, 2)).requires_grad_()
+    keep_and_pool(features, relevance, k, kernel_size=(1, 3, 1)).square().sum().backward()
+    assert features.grad.isfinite().all()
+    assert relevance.grad.isfinite().all()
 
 
 def test_gradients():

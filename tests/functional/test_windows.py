@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ppl.functional.pooling import weighted_pool3d
 from ppl.functional.windows import output_size, window_offsets
 
 grids = st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 6))
@@ -117,5 +118,25 @@ def test_grids_that_windows_of_three_tile_and_those_they_do_not(size, dropped, p
     if dropped == padded:
         assert output_size(size, *window, "error") == output_size(size, *window)
     else:
-        with pytest.raises(ValueError, match=r"leaves \(., ., .\) \(t, h, w\) of a grid of .* edges: drop | pad"):
+        with pytest.raises(ValueError, match=r"leaves \(., ., .\) \(t, h, w\) of a grid of .* edges: drop \| pad$"):
             output_size(size, *window, "error")
+
+
+@pytest.mark.parametrize("edges", ["drop", "pad", "error"])
+@pytest.mark.parametrize(("side", "whole", "padded"), [(27, 9, 9), (16, 5, 6)])
+def test_windows_of_three_on_the_grids_of_siglip_and_of_merged_patches(side, whole, padded, edges):
+    size, window = (2, side, side), {"kernel_size": (2, 3, 3), "stride": (2, 3, 3)}
+    features = torch.randn(*size, 4, dtype=torch.float64)
+    uniform = torch.zeros(size, dtype=torch.float64)
+    if edges == "error" and padded != whole:
+        with pytest.raises(ValueError, match=r"leaves \(0, 1, 1\) \(t, h, w\) of a grid of \(2, 16, 16\) over"):
+            weighted_pool3d(features, uniform, **window, edges=edges)
+        return
+    pooled = weighted_pool3d(features, uniform, **window, edges=edges)
+    count = padded if edges == "pad" else whole
+    assert pooled.shape == (1, count, count, 4)
+    expected = torch.nn.functional.avg_pool3d(
+        features.movedim(-1, 0)[None], **window, ceil_mode=edges == "pad", count_include_pad=False
+    )
+    # Double precision: only the order of sums differs.
+    torch.testing.assert_close(pooled, expected[0].movedim(0, -1), atol=1e-12, rtol=1e-12)

@@ -7,7 +7,9 @@ import pkgutil
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,12 +19,27 @@ from hypothesis import strategies as st
 import ppl.modules.poolers as package
 from ppl.modules.poolers.average import AveragePooler
 from ppl.modules.poolers.base import Pooler, WindowPooler
+from ppl.modules.poolers.budget import BudgetPooler
+from ppl.modules.poolers.max import MaxPooler
 from ppl.modules.poolers.none import NoPooler
+from ppl.modules.poolers.random import RandomPooler
+from ppl.modules.poolers.token_merging import TokenMergingPooler
+from ppl.modules.poolers.top_k import TopKPooler
 from ppl.modules.poolers.weighted import WeightedPooler
 
 ROOT = Path(__file__).parents[2]
 KINDS = ["image", "multi_image", "video"]
 CHANNELS = 5
+
+
+SMALL = {
+    "RandomPooler-small": (RandomPooler, {"keep": 20, "image_keep": 5}),
+    "TokenMergingPooler-small": (TokenMergingPooler, {"target": 20, "image_target": 5}),
+    "TokenMergingPooler-guided": (TokenMergingPooler, {"target": 20, "image_target": 5, "guided": True}),
+    "BudgetPooler-small": (BudgetPooler, {"budget": 40, "image_budget": 40}),
+    "TopKPooler-small": (TopKPooler, {"k": 10, "image_k": 7, "edges": "pad"}),
+}
+"""Settings that reduce grids as small as those of these tests; the poolers' own are for real clips."""
 
 
 def found_poolers():
@@ -34,18 +51,22 @@ def found_poolers():
 
 
 def variants():
-    """Each pooler as it comes, and those with windows also with overlapping ones and with gaps."""
+    """Each pooler as it comes, some so that they reduce small grids, and windows that overlap or leave gaps."""
     for cls in found_poolers():
         yield pytest.param(cls, {}, id=cls.__name__)
+        if issubclass(cls, MaxPooler):
+            yield pytest.param(cls, {"mode": "elementwise"}, id="MaxPooler-elementwise")
         if issubclass(cls, WindowPooler):
             windows = {"kernel_size": (2, 2, 3), "stride": (1, 3, 2), "image_kernel_size": (1, 2, 2)}
             yield pytest.param(cls, windows | {"image_stride": (1, 1, 3)}, id=f"{cls.__name__}-strided")
             for edges in ("pad", "error"):
                 yield pytest.param(cls, {"edges": edges}, id=f"{cls.__name__}-{edges}")
+    for name, (cls, options) in SMALL.items():
+        yield pytest.param(cls, options, id=name)
 
 
 every_pooler = pytest.mark.parametrize(("cls", "options"), list(variants()))
-sizes = st.tuples(st.integers(1, 5), st.integers(1, 7), st.integers(1, 7))
+sizes = st.tuples(st.integers(1, 9), st.integers(1, 7), st.integers(1, 7))
 
 
 def inputs(size, *batch, dtype=torch.float64):
@@ -131,12 +152,32 @@ def test_bfloat16(cls, options, kind):
     torch.testing.assert_close(pooled.double(), exact, atol=1e-5, rtol=2**-8)
 
 
+@every_pooler
+@pytest.mark.parametrize("kind", KINDS)
+def test_autocast_changes_nothing(cls, options, kind):
+    """Pooling states its own precision: values and gradients are bit for bit those without autocast."""
+    pooler = cls(**options)
+    grid, relevance = inputs((8, 6, 6), dtype=torch.float32)
+    results = []
+    for enabled in (False, True):
+
+        def call(*arguments, enabled=enabled):
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                return pooler(*arguments)
+
+        results.append(values_and_gradients(call, grid, relevance, kind))
+    assert len(results[0]) == len(results[1])
+    for without, inside in zip(*results, strict=True):
+        assert inside.dtype == without.dtype
+        assert torch.equal(inside, without)
+
+
 def test_every_pooler_compiles_without_a_graph_break():
     """In a process of its own: the type checks of the tests are not for torch.compile."""
     command = [sys.executable, "-m", "tests.modules.test_poolers"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == [variant.id for variant in compiled_variants()]
+    assert result.stdout.split() == [f"{variant.id}:{kind}" for variant, kind in compiled_variants()]
 
 
 @every_pooler
@@ -183,25 +224,38 @@ def test_images_and_videos_have_their_own_windows():
     assert pooler.output_grid((4, 6, 6), "image") == pooler.output_grid((4, 6, 6), "multi_image") == (4, 5, 5)
 
 
-def compiled_variants():
-    """Each pooler as it comes, and one with padded windows; what the other variants add is the same code."""
-    return [v for v in variants() if not v.values[1] or v.id == "WeightedPooler-pad"]
+def compiled_variants() -> Iterator[tuple[Any, str]]:
+    """Each pooler once, so that it reduces, and what else takes a path of its own."""
+    own = {"WeightedPooler-pad", "MaxPooler-elementwise"}
+    reduced = {cls for cls, _ in SMALL.values()}
+    for variant in variants():
+        cls, options = variant.values
+        if variant.id in own or variant.id in SMALL or (not options and cls not in reduced):
+            yield variant, "video"
+        if variant.id in ("WeightedPooler", "BudgetPooler-small"):
+            yield variant, "image"
 
 
 def compile_each():
     """Print the name of each variant that compiles as one graph, forward and backward, and gives the eager result."""
-    for variant in compiled_variants():
+    for variant, kind in compiled_variants():
         cls, options = variant.values
         pooler = cls(**options)
-        grid, relevance = inputs((16, 12, 12), dtype=torch.float32)  # more tokens than any pooler's default target
-        results = []
-        for call in (pooler, torch.compile(pooler, fullgraph=True, backend="aot_eager")):
-            leaves = grid.clone().requires_grad_(), relevance.clone().requires_grad_()
-            pooled = call(*leaves, "video")
-            pooled.square().sum().backward()
-            results.append([pooled, *(leaf.grad for leaf in leaves if leaf.grad is not None)])
-        torch.testing.assert_close(results[1], results[0])
-        print(variant.id)
+        torch.compiler.reset()  # of one class, a second size would be taken for a dynamic one
+        compiled = torch.compile(pooler, fullgraph=True, backend="aot_eager")
+        longer = [(12, 6, 6)] if (variant.id, kind) == ("WeightedPooler", "video") else []
+        for size in [(8, 6, 6), *longer]:
+            grid, relevance = inputs(size, dtype=torch.float32)
+            results = [values_and_gradients(call, grid, relevance, kind) for call in (pooler, compiled)]
+            torch.testing.assert_close(results[1], results[0])
+        print(f"{variant.id}:{kind}")
+
+
+def values_and_gradients(call, grid, relevance, kind):
+    leaves = grid.clone().requires_grad_(), relevance.clone().requires_grad_()
+    pooled = call(*leaves, kind)
+    pooled.square().sum().backward()
+    return [pooled, *(leaf.grad for leaf in leaves if leaf.grad is not None)]
 
 
 if __name__ == "__main__":

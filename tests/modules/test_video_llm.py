@@ -158,7 +158,7 @@ def test_towers_with_other_weights_do_not_share_cached_grids(tmp_path):
 def test_a_cache_of_a_tower_that_trains_is_refused():
     model = plain_model(cache=FeatureCache())
     with pytest.raises(
-        ValueError, match=r"feature cache with a vision tower that trains.*set cache_gib: 0 and cache_folder: null"
+        ValueError, match=r"cache with a vision tower that trains.*set cache_gib: 0 and cache_folder: null"
     ):
         logits_of(model, ([video(2, key="k")], "what ?", "red"))
 

@@ -20,10 +20,17 @@ class BilinearPooler(Pooler):
         stride: Rows, and columns, of a video's frame that become one, rounded up: 2 makes 24 x 24 patches 12 x 12.
         image_stride: The same of each view of a single image; 1 keeps every patch.
         multi_image_stride: The same of each of several images; null: as for a single image.
+
+    Raises:
+        ValueError: A stride is smaller than 1.
     """
 
     def __init__(self, stride: int = 2, image_stride: int = 1, multi_image_stride: int | None = None) -> None:
         super().__init__()
+        strides = {"stride": stride, "image_stride": image_stride, "multi_image_stride": multi_image_stride}
+        for name, value in strides.items():
+            if value is not None and value < 1:
+                raise ValueError(f"got {name}={value}, expected rows that become one: use an integer >= 1; 1 keeps all")
         self.stride = stride
         self.image_stride = image_stride
         self.multi_image_stride = multi_image_stride
@@ -36,11 +43,7 @@ class BilinearPooler(Pooler):
         return bilinear_resize(grid, self._stride(kind)).flatten(-4, -2)
 
     def output_grid(self, size: Size3, kind: MediaKind) -> Size3:
-        """(t, h, w) after resizing.
-
-        Raises:
-            ValueError: The stride is smaller than 1.
-        """
+        """(t, h, w) after resizing."""
         return bilinear_size(size, self._stride(kind))
 
     def num_tokens(self, size: Size3, kind: MediaKind) -> int:

@@ -21,8 +21,9 @@ class BudgetPooler(Pooler):
 
     A clip of no more patches than the budget keeps them all. Otherwise windows of a size that suits the clip (see
     `budget_kernel`) take what ``fine_share`` leaves, each patch weighed by its relevance, and the rest of the budget
-    goes to the most relevant patches, kept as they are: exactly the budget is spent. Kept patches come first, then the
-    windows, both frame by frame, row by row. A window whose patches are all kept is a zero token.
+    goes to the most relevant patches, kept as they are: exactly the budget is spent. Windows pool the patches that
+    are not kept, weighed among themselves; one whose patches are all kept is their plain mean. Kept patches come first,
+    then the windows, both frame by frame, row by row.
 
     Args:
         budget: Tokens of a video.

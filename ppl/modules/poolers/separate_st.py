@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ppl.batches import MediaKind
-from ppl.functional.pooling import Normalization, weighted_pool3d
+from ppl.functional.density import density_pool3d, relevance_density
+from ppl.functional.pooling import Normalization, average_pool3d, weighted_pool3d
 from ppl.functional.windows import Edges, Size3, output_size
 from ppl.modules.poolers.base import Pooler, required
 from ppl.modules.poolers.weighted import WeightedPooler
@@ -65,18 +66,30 @@ class SeparateSTPooler(Pooler):
             return self.images(grid, relevance, kind)
         scores = required(relevance)
         t, h, w = grid.shape[-4:-1]
-        pooled = [
-            weighted_pool3d(
-                grid,
-                scores,
-                kernel_size=kernel_size,
-                stride=kernel_size,
-                edges=self.edges,
-                normalization=self.normalization,
-            ).flatten(-4, -2)
-            for kernel_size in self._kernel_sizes((t, h, w))
-        ]
-        return torch.cat(pooled, dim=-2)
+        self.num_tokens((t, h, w), kind)  # refuses in terms of the whole clip
+        temporal, spatial = self._kernel_sizes((t, h, w))
+        if self.normalization == "eq3":
+            density = relevance_density(scores)
+            # A mean of whole rows' means is the frame's: h + w steps instead of h * w.
+            rows = density_pool3d(grid, density, kernel_size=(1, 1, w), stride=(1, 1, w), dtype=density.dtype)
+            frames = (temporal[0], h, 1)
+            pooled = [
+                average_pool3d(rows, kernel_size=frames, stride=frames, edges=self.edges).to(grid.dtype),
+                density_pool3d(grid, density, kernel_size=spatial, stride=spatial, edges=self.edges),
+            ]
+        else:
+            pooled = [
+                weighted_pool3d(
+                    grid,
+                    scores,
+                    kernel_size=kernel_size,
+                    stride=kernel_size,
+                    edges=self.edges,
+                    normalization=self.normalization,
+                )
+                for kernel_size in (temporal, spatial)
+            ]
+        return torch.cat([tokens.flatten(-4, -2) for tokens in pooled], dim=-2)
 
     def output_grid(self, size: Size3, kind: MediaKind) -> Size3 | None:
         """The windows of images; None for videos.

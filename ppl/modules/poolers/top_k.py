@@ -16,12 +16,14 @@ from ppl.modules.poolers.base import Pooler, by_kind, check_views, required
 class TopKPooler(Pooler):
     """Keep the k most relevant patches of a clip as they are; weigh the others by relevance in each window.
 
-    The kept patches come first, then the windows, both frame by frame, row by row. A window whose patches are all kept
-    is a zero token. A kept patch trains the aligner as if it were multiplied by its probability.
+    The kept patches come first, then the windows, both frame by frame, row by row. Windows pool the patches that are
+    not kept, weighed among themselves; one whose patches are all kept is their plain mean. A kept patch trains
+    the aligner as if it were multiplied by its probability.
 
     Args:
         k: Patches of a video to keep; 0: none.
         image_k: Patches of an image to keep, over all its views.
+        multi_image_k: The same of each of several images; null: as for a single image.
         kernel_size: Window of a video, in (frames, rows, columns), and its stride.
         image_kernel_size: Window of a single image.
         multi_image_kernel_size: Window of each of several images; null: as for a single image.
@@ -37,17 +39,19 @@ class TopKPooler(Pooler):
         self,
         k: int = 256,
         image_k: int = 32,
+        multi_image_k: int | None = None,
         kernel_size: Size3 = (2, 3, 3),
         image_kernel_size: Size3 = (1, 3, 3),
         multi_image_kernel_size: Size3 | None = None,
         edges: Edges = "drop",
     ) -> None:
         super().__init__()
-        for name, value in (("k", k), ("image_k", image_k)):
-            if value < 0:
+        for name, value in (("k", k), ("image_k", image_k), ("multi_image_k", multi_image_k)):
+            if value is not None and value < 0:
                 raise ValueError(f"got {name}={value}, expected patches to keep: use an integer >= 0")
         self.k = k
         self.image_k = image_k
+        self.multi_image_k = multi_image_k
         self.kernel_size = kernel_size
         self.image_kernel_size = image_kernel_size
         self.multi_image_kernel_size = multi_image_kernel_size or image_kernel_size
@@ -82,4 +86,4 @@ class TopKPooler(Pooler):
 
     def _choose(self, size: Size3, kind: MediaKind) -> tuple[int, Size3]:
         kernel_size = by_kind(kind, self.kernel_size, self.image_kernel_size, self.multi_image_kernel_size)
-        return min(by_kind(kind, self.k, self.image_k, None), math.prod(size)), kernel_size
+        return min(by_kind(kind, self.k, self.image_k, self.multi_image_k), math.prod(size)), kernel_size

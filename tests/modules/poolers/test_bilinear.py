@@ -34,6 +34,7 @@ def test_each_kind_has_its_stride():
     assert sizes == [(2, 6, 7), (2, 4, 5), (2, 3, 4)]
 
 
-def test_a_stride_of_zero_is_refused_before_anything_is_pooled():
-    with pytest.raises(ValueError, match="stride=0 is smaller than 1"):
-        BilinearPooler(0).num_tokens((1, 4, 4), "video")
+@pytest.mark.parametrize("name", ["stride", "image_stride", "multi_image_stride"])
+def test_a_stride_of_zero_is_refused_when_it_is_set(name):
+    with pytest.raises(ValueError, match=f"got {name}=0, expected rows that become one: use an integer >= 1"):
+        BilinearPooler(**{name: 0})

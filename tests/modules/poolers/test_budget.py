@@ -1,9 +1,12 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ppl.functional.token_selection import keep_and_pool
+from ppl.functional.windows import output_size
 from ppl.modules.poolers.budget import BudgetPooler
 
 
@@ -47,6 +50,20 @@ def test_it_is_top_k_over_chosen_windows():
     assert pooler.window((8, 6, 6), "video") == (1, 2, 3)  # all 48 windows that three quarters buy
     expected = keep_and_pool(grid, relevance, 64 - 8 * 3 * 2, kernel_size=(1, 2, 3), edges="pad")
     assert torch.equal(pooler(grid, relevance, "video"), expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "budget", "kind", "emptied"), [((1, 27, 27), 576, "image", 85), ((2, 24, 24), 1024, "video", 214)]
+)
+def test_no_window_fades_or_is_zero_beside_a_bump_of_relevance(size, budget, kind, emptied):
+    """Windows of kept patches only are their plain means: 1, of ones. The others share what is left between them."""
+    axes = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in size), indexing="ij")
+    relevance = -8 * sum(axis.square() for axis in axes)
+    pooler = BudgetPooler(budget, budget)
+    windows = math.prod(output_size(size, *[pooler.window(size, kind)] * 2, "pad"))
+    pooled = pooler(torch.ones(*size, 1), relevance, kind)[budget - windows :, 0]
+    assert pooled.min() > 1e-4
+    assert pooled.sub(1).abs().lt(1e-6).sum() == emptied  # fp32
 
 
 def test_a_quarter_and_what_windows_leave_goes_to_relevant_patches():

@@ -37,6 +37,18 @@ def test_images_may_have_windows():
     assert pooler(grid, None, "multi_image")[0].item() == (0 + 1 + 2 + 6 + 7 + 8 + 12 + 13 + 14) / 9
 
 
+def test_patches_that_fill_no_window_of_an_image():
+    grid = torch.arange(5.0).view(1, 1, 5, 1)
+    window = (1, 1, 2)
+    for edges, expected in (("drop", [0.5, 2.5]), ("pad", [0.5, 2.5, 4.0])):
+        pooler = TemporalAveragePooler(window, edges=edges)
+        assert pooler(grid, None, "image").flatten().tolist() == expected
+        assert pooler.num_tokens((1, 1, 5), "image") == len(expected)
+        assert pooler.num_tokens((7, 1, 5), "video") == 5
+    with pytest.raises(ValueError, match=r"leaves \(0, 0, 1\) \(t, h, w\) of a grid of \(1, 1, 5\) over"):
+        TemporalAveragePooler(window, edges="error")(grid, None, "image")
+
+
 @pytest.mark.parametrize("name", ["image_kernel_size", "multi_image_kernel_size"])
 def test_views_are_not_merged(name):
     with pytest.raises(ValueError, match=rf"got {name}=\(2, 1, 1\), expected 1 as its first"):

@@ -20,17 +20,26 @@ def test_kept_patches_come_first_and_are_missing_from_their_window():
     grid = torch.arange(1.0, 9.0).view(2, 2, 2, 1)
     relevance = torch.zeros(2, 2, 2)
     relevance[1, 0, 1] = relevance[0, 1, 1] = 2.0  # tokens 6 and 4
-    scale = 8 / (6 + 2 * torch.tensor(2.0).exp().item())
     pooled = TopKPooler(2, kernel_size=(1, 2, 2))(grid, relevance, "video").flatten()
     assert pooled[:2].tolist() == [4.0, 6.0]
-    assert pooled[2:].tolist() == pytest.approx([scale * (1 + 2 + 3) / 3, scale * (5 + 7 + 8) / 3])
+    assert pooled[2:].tolist() == pytest.approx([(1 + 2 + 3) / 3, (5 + 7 + 8) / 3])
 
 
 @pytest.mark.parametrize("k", [8, 99])
-def test_windows_whose_patches_are_all_kept_are_zero(k):
+def test_windows_whose_patches_are_all_kept_are_their_means(k):
     grid = torch.randn(2, 2, 2, 3)
     pooled = TopKPooler(k, kernel_size=(1, 2, 2))(grid, torch.randn(2, 2, 2), "video")
-    assert torch.equal(pooled, torch.cat([grid.flatten(0, 2), torch.zeros(2, 3)]))
+    assert torch.equal(pooled[:8], grid.flatten(0, 2))
+    torch.testing.assert_close(pooled[8:], grid.mean(dim=(1, 2)))
+
+
+def test_each_kind_keeps_its_own_number():
+    pooler = TopKPooler(1, 2, 3, (1, 2, 2), (1, 2, 2))
+    assert [pooler.num_tokens((1, 4, 4), kind) for kind in ("video", "image", "multi_image")] == [5, 6, 7]
+    grid, relevance = torch.randn(1, 4, 4, 5), torch.randn(1, 4, 4)
+    best = relevance.flatten().topk(3).indices.sort().values
+    assert torch.equal(pooler(grid, relevance, "multi_image")[:3], grid.flatten(0, 2)[best])
+    assert TopKPooler(1, 2, kernel_size=(1, 2, 2)).num_tokens((1, 3, 3), "multi_image") == 3
 
 
 def test_patches_of_all_views_compete():
@@ -53,6 +62,7 @@ def test_with_nothing_kept_it_is_weighted_pooling():
     [
         ({"k": -1}, "got k=-1, expected patches to keep: use an integer >= 0"),
         ({"image_k": -1}, "got image_k=-1"),
+        ({"multi_image_k": -1}, "got multi_image_k=-1"),
         ({"image_kernel_size": (2, 3, 3)}, r"got image_kernel_size=\(2, 3, 3\), expected 1 as its first"),
         ({"multi_image_kernel_size": (2, 3, 3)}, r"got multi_image_kernel_size=\(2, 3, 3\)"),
     ],
