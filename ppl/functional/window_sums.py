@@ -86,8 +86,8 @@ class _WindowSum(torch.autograd.Function):
     def forward(
         features: Tensor, weights: Tensor, kernel_size: Size3, stride: Size3, edges: Edges, dtype: torch.dtype
     ) -> Tensor:
-        if dtype == weights.dtype:
-            return _accumulate(features, weights, kernel_size, stride, edges)
+        if dtype == weights.dtype or torch.compiler.is_compiling():  # compiled, all offsets are one loop
+            return _accumulate(features, weights, kernel_size, stride, edges).to(dtype)
         *batch, t, h, w, c = features.shape
         windows = output_size((t, h, w), kernel_size, stride, edges)
         result = features.new_empty(*batch, *windows, c, dtype=dtype)

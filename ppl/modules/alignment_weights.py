@@ -46,12 +46,15 @@ def load_alignment(path: str | Path, backbone: Backbone, aligner: CLIPAligner | 
         expected = {f"vision_tower.{k}": v for k, v in backbone.vision_tower.state_dict().items()}
     else:
         expected = alignment_state(backbone, aligner)
-        _extend_positions(stored, _context(path), aligner, path)
+        if _context(path) == "off" and _POSITIONS in stored:
+            stored[_POSITIONS] = aligner.text_tower.extend(stored[_POSITIONS])
     problems = _mismatches(stored, expected)
     if problems:
         lines = "\n".join(f"  {line}" for line in problems)
         msg = f"the tensors of {path} are not those of this model's vision tower and aligner:\n{lines}"
         raise ValueError(msg)
+    if aligner is not None:
+        _check_context(path, aligner)
     for name, tensor in expected.items():
         tensor.copy_(stored[name])
 
@@ -61,15 +64,13 @@ def _context(path: str | Path) -> str | None:
         return (file.metadata() or {}).get("context")
 
 
-def _extend_positions(stored: dict[str, Tensor], context: str | None, aligner: CLIPAligner, path: str | Path) -> None:
-    """Extend trained positions in place; all extensions have one length, so that shapes would not tell them apart."""
-    tower = aligner.text_tower
-    if context == "off" and _POSITIONS in stored:
-        stored[_POSITIONS] = tower.extend(stored[_POSITIONS])
-    elif context != tower.context:
+def _check_context(path: str | Path, aligner: CLIPAligner) -> None:
+    """Refuse a text context that was extended in another way: all ways give one length, so shapes do not tell."""
+    context, expected = _context(path), aligner.text_tower.context
+    if context not in ("off", expected):
         msg = (
-            f"{path} was aligned with the text context {context!r}, expected 'off' or the model's {tower.context!r}: "
-            f"align with the aligner's context: off, which any model can extend, or set the model's context: {context}"
+            f"{path} was aligned with the text context {context!r}, expected 'off' or the model's {expected!r}: "
+            "align with the aligner's context: off, which any model can extend, or give the model the file's"
         )
         raise ValueError(msg)
 
