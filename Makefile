@@ -27,7 +27,9 @@ lint: .venv/.installed  ## format, lint, types, import contracts, spelling
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-bench: .venv/.installed  ## measure the embedded world over several seeds (half an hour)
+bench: .venv/.installed  ## measure pooling, time to first token and the embedded world (over an hour)
+	@$(BIN)/python -m benchmarks.pooling
+	@$(BIN)/python -m benchmarks.prefill
 	@$(BIN)/python -m benchmarks.embedded
 	@$(BIN)/python -m benchmarks.positions
 	@$(BIN)/python -m benchmarks.readme
