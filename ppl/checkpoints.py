@@ -14,19 +14,19 @@ import torch
 from jsonargparse import ArgumentParser
 
 from ppl.modules.aligners.base import Aligner
-from ppl.modules.sft import SFTModule
+from ppl.modules.tuning import TuningModule
 
 _LIGHTNING_KEYS = ("_class_path", "_instantiator")
 
 
-def load(path: str | Path) -> SFTModule:
+def load(path: str | Path) -> TuningModule:
     """Rebuild the model of a ``ppl fit`` checkpoint, in evaluation mode on the CPU.
 
     Nothing but the checkpoint is read: not the recipe, not the hub, not the folders the run was started from.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not an SFT checkpoint of `ppl`, or its weights are not exactly the model's; the message
+        ValueError: It is not a checkpoint of `ppl`, or its weights are not exactly the model's; the message
             lists them.
     """
     if not Path(path).is_file():
@@ -53,12 +53,12 @@ def _read(path: str | Path) -> dict[str, Any]:
         )
         raise ValueError(msg) from error
     if not isinstance(checkpoint, dict) or "ppl" not in checkpoint or "hyper_parameters" not in checkpoint:
-        msg = f"{path} is no checkpoint of `ppl fit` (it lacks its recipe); expected a file that SFTModule saved"
+        msg = f"{path} is no checkpoint of `ppl fit` (it lacks its recipe); expected a file that SFTModule, say, saved"
         raise ValueError(msg)
     return checkpoint
 
 
-def _build(checkpoint: dict[str, Any], folder: Path) -> SFTModule:
+def _build(checkpoint: dict[str, Any], folder: Path) -> TuningModule:
     for name, text in checkpoint["ppl"]["files"].items():
         file = (folder / name).resolve()
         if not file.is_relative_to(folder.resolve()):
@@ -75,7 +75,7 @@ def _build(checkpoint: dict[str, Any], folder: Path) -> SFTModule:
         kind = _aligner_class(recipe["aligner"]["class_path"])
         recipe["aligner"]["init_args"] |= kind.rebuild_arguments(folder / "aligner")
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(SFTModule, "module")
+    parser.add_subclass_arguments(TuningModule, "module")
     config = parser.parse_object({"module": {"class_path": class_path, "init_args": recipe}})
     with warnings.catch_warnings():  # without Lightning's own CLI, hparams first hold live modules; mended just below
         warnings.filterwarnings("ignore", message="Attribute .* is an instance of `nn.Module`")
@@ -93,7 +93,7 @@ def _aligner_class(path: str) -> type[Aligner]:
     return kind
 
 
-def _load_strictly(module: SFTModule, state: dict[str, torch.Tensor], path: str | Path) -> None:
+def _load_strictly(module: TuningModule, state: dict[str, torch.Tensor], path: str | Path) -> None:
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:  # torch lists missing, unexpected and misshapen tensors

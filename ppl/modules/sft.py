@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import transformers
 from jaxtyping import Bool
-from lightning import LightningModule
-from lightning.pytorch.utilities import rank_zero_warn
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 
-from ppl.batches import Batch, InputSpec
+from ppl.batches import Batch
 from ppl.functional.accuracy import answers_correct
 from ppl.functional.losses import next_token_loss
 from ppl.modules.aligners.base import Aligner
-from ppl.modules.alignment_weights import load_alignment
 from ppl.modules.backbones.base import Backbone
 from ppl.modules.category_accuracy import CategoryAccuracy
-from ppl.modules.feature_cache import FeatureCache
-from ppl.modules.generation import Generation, decode_answers
-from ppl.modules.lora import LoRA, add_lora, check_precision
-from ppl.modules.parts import LearningRates, Part, freeze_parts, optimizer_and_schedule, split_parts
+from ppl.modules.generation import Generation
+from ppl.modules.lora import LoRA
+from ppl.modules.parts import LearningRates
+from ppl.modules.pool_site import PoolSite
 from ppl.modules.poolers.base import Pooler
 from ppl.modules.positions import GridPositions
-from ppl.modules.video_llm import PoolSite, VideoLLM
+from ppl.modules.tuning import TuningModule
 
 
-class SFTModule(LightningModule):
+class SFTModule(TuningModule):
     """Fine-tune a video language model on conversations.
 
     Args:
@@ -63,38 +56,23 @@ class SFTModule(LightningModule):
         cache_folder: str | None = None,
         generation: Generation = Generation(),  # noqa: B008  frozen
     ) -> None:
-        super().__init__()
+        super().__init__(
+            backbone,
+            pooler,
+            aligner,
+            positions,
+            pool_site,
+            alignment,
+            learning_rates,
+            lora,
+            weight_decay,
+            warmup_ratio,
+            cache_gib,
+            cache_folder,
+            generation,
+        )
         self.save_hyperparameters()
-        cache = FeatureCache(cache_gib, folder=cache_folder) if cache_gib > 0 or cache_folder is not None else None
-        self.model = VideoLLM(backbone, pooler, aligner, positions, pool_site, cache)
-        if alignment is not None:
-            load_alignment(alignment, self.model.backbone, self.model.aligner)
-        if lora is not None:
-            add_lora(self.model.backbone, lora)
-        self.weight_decay = weight_decay
-        self.warmup_ratio = warmup_ratio
-        self.generation = generation
-        self.parts: list[Part] = split_parts(self.model, learning_rates)
-        freeze_parts(self.parts)
         self.accuracy = CategoryAccuracy()
-        self.conversation: dict[str, Any] = {}
-
-    @property
-    def input_spec(self) -> InputSpec:
-        """What the data module must know to prepare inputs."""
-        return self.model.input_spec
-
-    def on_fit_start(self) -> None:
-        """Refuse to train adapters that the trainer's precision has rounded.
-
-        Raises:
-            ValueError: It has.
-        """
-        check_precision(self.model.backbone, self.trainer.precision)
-
-    def on_train_start(self) -> None:
-        """Settle the modes: Lightning leaves them as they were built."""
-        self.train()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Next-token loss of one batch."""
@@ -102,16 +80,6 @@ class SFTModule(LightningModule):
         loss = next_token_loss(self.model(batch), batch["labels"])
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["ids"]))
         return loss
-
-    def on_train_epoch_end(self) -> None:
-        """Say how many media the feature cache had no room for."""
-        cache = self.model.cache
-        if cache is not None and cache.num_refused:
-            rank_zero_warn(
-                f"the feature cache ({cache.max_bytes / 2**30:g} GiB, {len(cache)} media) refused {cache.num_refused} "
-                "times: those media went through the vision tower again; raise cache_gib"
-            )
-            cache.num_refused = 0
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss and answer accuracy of one batch."""
@@ -128,46 +96,6 @@ class SFTModule(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log the accuracy of each category."""
         self._log_accuracy("test")
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> list[dict[str, str]]:
-        """Answer each row of a left-padded batch."""
-        data = getattr(self.trainer, "datamodule", None) if self._trainer is not None else None
-        generation = self.generation.with_stops(getattr(data, "stop_strings", ()))
-        tokens = self.model.generate(self.model.embed(batch), batch["attention_mask"], generation)
-        texts = decode_answers(self.model.backbone.tokenizer, tokens, generation.stop_strings)
-        rows = zip(batch["ids"], batch["prompts"], texts, batch["answers"], batch["categories"], strict=True)
-        return [
-            {"id": i, "prompt": prompt, "prediction": text, "answer": answer, "category": category}
-            for i, prompt, text, answer, category in rows
-        ]
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW by part, warm-up, then a cosine to zero over the whole run."""
-        steps = int(self.trainer.estimated_stepping_batches)
-        return optimizer_and_schedule(self.parts, self.weight_decay, round(self.warmup_ratio * steps), steps)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put everything into the checkpoint that rebuilding the model needs beside its weights."""
-        data = getattr(self.trainer, "datamodule", None) if self._trainer is not None else None
-        conversation = {name: getattr(data, name) for name in ("template", "num_frames") if hasattr(data, name)}
-        checkpoint["ppl"] = {
-            "files": self.model.files(),
-            "conversation": conversation or self.conversation,
-            "transformers": transformers.__version__,
-        }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember how conversations were rendered and videos sampled in training."""
-        self.conversation = checkpoint["ppl"]["conversation"]
-
-    def train(self, mode: bool = True) -> SFTModule:
-        """Switch to training, except for a frozen vision tower, which stays in evaluation mode; of several, each."""
-        super().train(mode)
-        tower = self.model.backbone.vision_tower
-        for each in tower.values() if isinstance(tower, nn.ModuleDict) else [tower]:
-            if not any(p.requires_grad for p in each.parameters()):
-                each.eval()
-        return self
 
     def _evaluate(self, batch: Batch, stage: str) -> Bool[Tensor, " b"]:
         logits = self.model(batch)
