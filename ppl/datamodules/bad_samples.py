@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch.utils.data import Dataset
 
+from ppl.datamodules.collate import check_fits
 from ppl.datamodules.processing import Sample
 
 FILE_NAME = "bad_samples.jsonl"
@@ -55,11 +56,13 @@ class Substitution:
     Args:
         dataset: What to load from.
         kinds: Of each sample.
+        row_length: Most positions of a sample, where it has to fit into a packed row.
     """
 
-    def __init__(self, dataset: Dataset[Sample], kinds: Sequence[str]) -> None:
+    def __init__(self, dataset: Dataset[Sample], kinds: Sequence[str], row_length: int | None = None) -> None:
         self.dataset = dataset
         self.kinds = kinds
+        self.row_length = row_length
 
     def load(self, index: int) -> tuple[Sample, list[BadSample]]:
         """Load a sample or its substitute, with those that failed.
@@ -72,7 +75,9 @@ class Substitution:
         following = (other % len(self.kinds) for other in range(index, index + len(self.kinds)))
         for other in (i for i in following if self.kinds[i] == self.kinds[index]):
             try:
-                return self.dataset[other], bad
+                sample = self.dataset[other]
+                check_fits(sample, self.row_length)
+                return sample, bad
             except Exception as error:  # whatever it is, it is kept and told
                 bad.append(self._describe(other, error))
                 cause = error

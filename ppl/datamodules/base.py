@@ -7,11 +7,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
-from lightning.pytorch import LightningDataModule
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset
 
 from ppl.batches import Batch, InputSpec
-from ppl.datamodules.collate import PaddingSide, collate
+from ppl.datamodules.collate import Packing, PaddingSide, collate
+from ppl.datamodules.even_shares import EvenShares, WithBlanks
 from ppl.datamodules.processing import Sample
 from ppl.datamodules.resumable import Loading, Place, ResumableLoader, resumable_loader
 from ppl.datamodules.templates import TEMPLATES, TemplateName
@@ -106,9 +108,9 @@ class ConversationDataModule(LightningDataModule, ABC):
         """Load shuffled, right-padded samples; the same seed gives the same order, also to a run that goes on."""
         trainer = self.trainer
         if trainer is not None and getattr(trainer, "overfit_batches", 0) > 0:  # the same few again and again
-            return self._loader("train", "right")
-        place = Place() if trainer is None else Place(trainer.global_rank, trainer.world_size, trainer.default_root_dir)
-        dataset, to_batch = self._split("train"), self._to_batch("right")
+            return self._loader("train", "right", self.loading.rows)
+        place = Place() if trainer is None else _place(trainer)
+        dataset, to_batch = self._split("train"), self._to_batch("right", self.loading.rows)
         loader = resumable_loader(dataset, to_batch, self.batch_size, self.num_workers, self.seed, self.loading, place)
         if self._position is not None:
             loader.load_state_dict(self._position)
@@ -145,14 +147,27 @@ class ConversationDataModule(LightningDataModule, ABC):
             raise ValueError(f"got no {split} split yet; call setup({stage!r}) before asking for its loader")
         return self._datasets[split]
 
-    def _to_batch(self, side: PaddingSide) -> Callable[[list[Sample]], Batch]:
-        return partial(collate, inputs=self.inputs, padding_side=side)
+    def _to_batch(self, side: PaddingSide, packing: Packing | None = None) -> Callable[[list[Sample]], Batch]:
+        return partial(collate, inputs=self.inputs, padding_side=side, packing=packing)
 
-    def _loader(self, split: Split, side: PaddingSide) -> DataLoader[Sample]:
+    def _loader(self, split: Split, side: PaddingSide, packing: Packing | None = None) -> DataLoader[Sample]:
+        dataset, sampler = self._split(split), None
+        place = Place() if self.trainer is None else _place(self.trainer)
+        if split in ("val", "test") and place.world_size > 1:
+            dataset = WithBlanks(dataset)
+            sampler = EvenShares(dataset, place.world_size, place.rank)
         return DataLoader(
-            self._split(split),
+            dataset,
+            sampler=sampler,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
-            collate_fn=self._to_batch(side),
+            collate_fn=self._to_batch(side, packing),
         )
+
+
+def _place(trainer: Trainer) -> Place:
+    """Which share of the data is this process's; those that cut layers between them (tensor parallelism) share one."""
+    shares = trainer.distributed_sampler_kwargs or {"rank": trainer.global_rank, "num_replicas": trainer.world_size}
+    return Place(shares["rank"], shares["num_replicas"], trainer.default_root_dir)

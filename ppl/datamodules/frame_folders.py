@@ -39,24 +39,38 @@ def read_frames(ref: MediumRef, num_frames: int, sampler: FrameSampler) -> tuple
         sampler: Chooses them.
 
     Returns:
-        The clip, and what changes when its pixels may have changed.
+        The clip, and a digest of the chosen frames' content.
 
     Raises:
         ValueError: No frames, frames of several sizes, or a clip that does not fit or lacks a rate.
     """
-    files = [Path(frame) for frame in ref.frames] or _files(Path(ref.path))
-    fps = ref.fps or 1.0
-    places = (time * fps for time in sampler.times(_timeline(ref, files, fps), num_frames))
-    indices = [min(math.floor(place + _ROUNDING), len(files) - 1) for place in places]
+    files, indices = _chosen(ref, num_frames, sampler)
     pictures = {index: read_image(files[index]) for index in dict.fromkeys(indices)}
     sizes = {tuple(picture.shape[1:]) for picture in pictures.values()}
     if len(sizes) > 1:
         raise problem(ref.path, f"frames of the sizes {sorted(sizes)}", "one size", "resize them alike")
+    times = () if ref.fps is None else tuple(index / ref.fps for index in indices)
+    duration = 0.0 if ref.fps is None else len(files) / ref.fps
+    clip = VideoClip(torch.stack([pictures[index] for index in indices]), times, duration, ref.fps or 0.0)
+    return clip, _digest(files, indices)
+
+
+def frames_digest(ref: MediumRef, num_frames: int, sampler: FrameSampler) -> str:
+    """The digest that `read_frames` returns, without decoding a frame."""
+    return _digest(*_chosen(ref, num_frames, sampler))
+
+
+def _chosen(ref: MediumRef, num_frames: int, sampler: FrameSampler) -> tuple[list[Path], list[int]]:
+    """All frames, and the indices of those to read."""
+    files = frame_files(ref)
+    fps = ref.fps or 1.0
+    places = (time * fps for time in sampler.times(_timeline(ref, files, fps), num_frames))
+    return files, [min(math.floor(place + _ROUNDING), len(files) - 1) for place in places]
+
+
+def _digest(files: list[Path], indices: list[int]) -> str:
     told = "|".join(file_key(files[index].resolve()) for index in indices)
-    times = () if ref.fps is None else tuple(index / fps for index in indices)
-    duration = 0.0 if ref.fps is None else len(files) / fps
-    clip = VideoClip(torch.stack([pictures[index] for index in indices]), times, duration)
-    return clip, f"{ref.path}|{hashlib.sha256(told.encode()).hexdigest()}"
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def _timeline(ref: MediumRef, files: list[Path], fps: float) -> Timeline:
@@ -69,6 +83,18 @@ def _timeline(ref: MediumRef, files: list[Path], fps: float) -> Timeline:
         raise problem(ref.path, clip, length, "fix the times or the rate")
     size = files[0].stat().st_size  # tells it from most others, without a look at every frame
     return Timeline(first, last, duration, fps, size, lambda: [index / fps for index in range(len(files))])
+
+
+def frame_files(ref: MediumRef) -> list[Path]:
+    """List the images that are a video's frames, in order.
+
+    Args:
+        ref: A video that is given as frames.
+
+    Raises:
+        ValueError: A folder without any.
+    """
+    return [Path(frame) for frame in ref.frames] or _files(Path(ref.path))
 
 
 def _files(folder: Path) -> list[Path]:

@@ -108,6 +108,21 @@ class Linspace(FrameSampler):
         return clip.on_screen([first + place for place in _linspace(last - first + 1, num_frames)])
 
 
+class SegmentStarts(FrameSampler):
+    """The first frames of equal segments of a whole number of frames, but no more than one a second.
+
+    (longvideobench/LongVideoBench, ``longvideobench_dataset.py``.)
+    """
+
+    def times(self, clip: Timeline, num_frames: int) -> list[float]:
+        """Choose up to ``num_frames`` times, and one of a clip that lasts less than a second."""
+        _check(num_frames)
+        first, last = clip.indices()
+        count = max(1, min(num_frames, int(clip.end - clip.start)))
+        step = (last - first + 1) // count
+        return clip.on_screen([first + step * place for place in range(count)])
+
+
 class AtRate(FrameSampler):
     """Every n-th frame, n so that about ``fps`` are taken a second; `Linspace` where these are over ``num_frames``.
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from ppl.datamodules.base import ConversationDataModule, Split
 from ppl.datamodules.decoders.base import VideoDecoder
 from ppl.datamodules.frame_sampling import FrameSampler
 from ppl.datamodules.lengths import record_kind, record_lengths
+from ppl.datamodules.missing_media import check_media_exist
 from ppl.datamodules.mixture import Source, read_mixture
 from ppl.datamodules.processing import Processor, Sample
 from ppl.datamodules.records import Record, check_answered
-from ppl.datamodules.resumable import Loading
+from ppl.datamodules.resumable import Loading, ResumableLoader
 from ppl.datamodules.templates import TemplateName
-
-_NUM_SHOWN = 10
 
 
 class RecordDataset(Dataset[Sample]):
@@ -127,6 +125,13 @@ class InstructionDataModule(ConversationDataModule):
         """Say whether the split has annotation files."""
         return bool(self.files[split]) or (split == "train" and bool(self.sources))
 
+    def train_dataloader(self) -> ResumableLoader | DataLoader[Sample]:
+        """Load as any data module does, but media whose features are kept without decoding them."""
+        dataset = self._split("train")
+        if isinstance(dataset, RecordDataset) and self.inputs.kept_features is not None:
+            dataset.processor.kept = self.inputs.kept_features()
+        return super().train_dataloader()
+
     def dataset(self, split: Split) -> RecordDataset:
         """Read and check the records of a split."""
         if not self.has_split(split):
@@ -143,23 +148,3 @@ class InstructionDataModule(ConversationDataModule):
         sampler = None if random else self.sampler
         processor = Processor(self.inputs, self.template, self.num_frames, sampler, self.decoder)
         return RecordDataset(records, processor, for_generation=for_generation)
-
-
-def check_media_exist(records: Sequence[Record]) -> None:
-    """Raise FileNotFoundError listing the media that are not on disk.
-
-    Args:
-        records: Whose media to look for.
-    """
-    origins: dict[str, str] = {}
-    for record in records:
-        for path in (path for medium in record.media for path in medium.files):
-            origins.setdefault(path, record.origin)
-    missing = [path for path in origins if not Path(path).exists()]
-    if missing:
-        shown = "\n".join(f"  {path} ({origins[path]})" for path in missing[:_NUM_SHOWN])
-        rest = f"\n  and {len(missing) - _NUM_SHOWN} more" if len(missing) > _NUM_SHOWN else ""
-        raise FileNotFoundError(
-            f"got {len(missing)} of {len(origins)} media files missing, expected all of them; "
-            f"set media_root or fix the paths:\n{shown}{rest}"
-        )

@@ -39,12 +39,13 @@ def record_lengths(records: Sequence[Record], processor: Processor) -> list[int]
     encoded = inputs.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     begins = int(isinstance(inputs.tokenizer.bos_token_id, int))
     return [
-        begins + len(ids) - len(record.media) + sum(map(inputs.num_visual_tokens, _media(record, processor)))
+        begins + len(ids) - len(record.media) + sum(map(inputs.num_visual_tokens, media_infos(record, processor)))
         for record, ids in zip(records, encoded, strict=True)
     ]
 
 
-def _media(record: Record, processor: Processor) -> list[MediumInfo]:
+def media_infos(record: Record, processor: Processor) -> list[MediumInfo]:
+    """Describe each medium as it will be in a batch, as far as that is known without decoding; without a key."""
     side = processor.inputs.image_size
     num_images = sum(ref.kind == "image" for ref in record.media)
     media = []

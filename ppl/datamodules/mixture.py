@@ -103,10 +103,15 @@ def expand(source: Source) -> list[Source]:
     if not _LLAVA_YAML.match(read_head(source.path) or b""):
         return [source]
     with open_bytes(source.path) as file:
-        listed = yaml.safe_load(file)["datasets"]
+        try:
+            listed = yaml.safe_load(file)["datasets"]
+        except yaml.YAMLError as error:
+            raise problem(source.path, f"broken YAML ({error})", "LLaVA-NeXT's list of datasets", "fix it") from error
+    if not isinstance(listed, list) or not listed:
+        raise problem(source.path, f"{listed!r:.80} as datasets", "a list of at least one", "list the files")
     if (source.sampling, source.weight) != ("all", None):
         raise problem(source.path, "sampling or weight for a list of datasets", "them in the list", "write them there")
-    return [_llava_source(entry, source, number) for number, entry in enumerate(listed or [])]
+    return [_llava_source(entry, source, number) for number, entry in enumerate(listed)]
 
 
 def _llava_source(entry: Any, source: Source, number: int) -> Source:  # noqa: ANN401
@@ -116,10 +121,12 @@ def _llava_source(entry: Any, source: Source, number: int) -> Source:  # noqa: A
     strange = sorted(entry.keys() - {"json_path", "sampling_strategy"})
     if strange:
         raise problem(origin, f"the keys {strange}", "json_path and sampling_strategy", "use data.sources for the rest")
-    path = entry["json_path"]
+    path, sampling = entry["json_path"], entry.get("sampling_strategy", "all")
+    if not isinstance(sampling, str):
+        raise problem(origin, f"sampling_strategy {sampling!r}", "a text such as first:5", "write it so")
     if not is_url(path) and not is_url(source.path):
         path = str(Path(source.path).parent / path)
-    return dataclasses.replace(source, path=path, sampling=entry.get("sampling_strategy", "all"))
+    return dataclasses.replace(source, path=path, sampling=sampling)
 
 
 def iter_source(source: Source, media_root: str | None = None) -> Iterator[Record | ValueError]:

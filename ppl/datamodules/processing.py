@@ -7,37 +7,24 @@ medium | H W pixel rows, columns | S side of the resized square.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from ppl.batches import IGNORE_INDEX, InputSpec, MediaKind, MediumInfo
+from ppl.batches import IGNORE_INDEX, InputSpec, KeptFeatures, MediumInfo
 from ppl.datamodules.decoders.base import VideoDecoder
 from ppl.datamodules.decoders.pyav import PyAVDecoder
-from ppl.datamodules.frame_folders import is_frames, read_frames
 from ppl.datamodules.frame_sampling import FrameSampler, Midpoints
-from ppl.datamodules.images import read_image, square_frames, tile_image
+from ppl.datamodules.images import square_frames, tile_image
+from ppl.datamodules.kept_media import read_note, write_note
+from ppl.datamodules.media_reading import DecodedMedium, read_medium
 from ppl.datamodules.media_text import insert_media, render_medium
-from ppl.datamodules.medium_files import local_file
-from ppl.datamodules.records import PLACEHOLDER, MediumRef, Record, problem
+from ppl.datamodules.medium_keys import check_repeats, key_of, medium_kind, resized_key
+from ppl.datamodules.records import PLACEHOLDER, MediumRef, Record
 from ppl.datamodules.templates import TEMPLATES, Segment, TemplateName, prompt_turns, segments
 from ppl.functional.splicing import expand_placeholders
-
-
-class DecodedMedium(NamedTuple):
-    """Pixels of one medium before resizing."""
-
-    kind: Literal["image", "video"]
-    frames: UInt8[Tensor, "t 3 H W"]
-    """An image is one frame."""
-    key: str
-    """Stable identity of these pixels, for feature caches; empty means: do not cache."""
-    times: tuple[float, ...] = ()
-    """When each frame of a video appears, in seconds; empty: unknown."""
-    duration: float = 0.0
-    """Seconds of the whole video."""
 
 
 class PreparedMedium(NamedTuple):
@@ -78,7 +65,8 @@ class Processor:
         decoder: Reads video files; None for PyAV.
 
     Raises:
-        ValueError: If the tokenizer does not fit: no character offsets, no placeholder, or another end-of-answer token.
+        ValueError: If the tokenizer does not fit: no character offsets, no placeholder, or another end-of-answer token;
+            or the model keeps features of frames that are drawn at random.
     """
 
     def __init__(
@@ -96,6 +84,8 @@ class Processor:
         self.num_frames = num_frames
         self.sampler = sampler or Midpoints()
         self.decoder = decoder or PyAVDecoder()
+        self.kept: KeptFeatures | None = None  # set to train
+        check_repeats(inputs, self.sampler)
         self._placeholder_id = _single_id(inputs, inputs.image_token, "change image_token of the model's input_spec")
         ending_id = _single_id(inputs, self.template.assistant_suffix, f"change template={template!r}")
         if ending_id != inputs.tokenizer.eos_token_id:
@@ -111,7 +101,7 @@ class Processor:
             record: A checked record.
             for_generation: Drop the last answer and end with the assistant prefix.
         """
-        return self.encode_decoded(record, [self.read(ref) for ref in record.media], for_generation=for_generation)
+        return self.assemble(record, self.load(record.media), for_generation=for_generation)
 
     def encode_decoded(self, record: Record, media: Sequence[DecodedMedium], *, for_generation: bool = False) -> Sample:
         """Make a sample of a record whose media are in memory; the record's own ``media`` are not looked at."""
@@ -119,18 +109,29 @@ class Processor:
 
     def read(self, ref: MediumRef) -> DecodedMedium:
         """Decode one medium from disk, or out of the file it lies inside."""
-        num_frames = ref.num_frames or self.num_frames
-        if is_frames(ref):
-            clip, key = read_frames(ref, num_frames, self.sampler)
-        else:
-            with local_file(ref) as (path, key):
-                if ref.kind == "image":
-                    return DecodedMedium("image", read_image(path)[None], key)
-                if ref.fps is not None:
-                    raise problem(ref.path, f"fps {ref.fps} on a video file", "a rate for frames only", "remove 'fps'")
-                clip = self.decoder.read(path, self.sampler, num_frames, ref.start, ref.end)
-        key = "" if self.sampler.is_random else f"{key}|{ref.start}-{ref.end}|{ref.fps}|{self.sampler!r}"
-        return DecodedMedium("video", clip.frames, key, clip.timestamps, clip.duration)
+        return read_medium(ref, ref.num_frames or self.num_frames, self.sampler, self.decoder)
+
+    def load(self, refs: Sequence[MediumRef]) -> list[PreparedMedium]:
+        """Give the media of one sample, resized; but those whose features are kept without pixels, undecoded."""
+        num_images = sum(ref.kind == "image" for ref in refs)
+        return [self._kept(ref, num_images) or self._decoded(ref, num_images) for ref in refs]
+
+    def _kept(self, ref: MediumRef, num_images: int) -> PreparedMedium | None:
+        if self.kept is None:
+            return None
+        kind = medium_kind(ref.kind, num_images)
+        key = key_of(ref, kind, self.inputs, self.num_frames, self.sampler, self.decoder)
+        note, size = read_note(self.kept, key), self.inputs.image_size
+        if note is None:
+            return None
+        info = MediumInfo(0, kind, note.num_frames, note.image_size, key, has_pixels=False)
+        return PreparedMedium(torch.empty(0, 3, size, size, dtype=torch.uint8), info, note.times, note.duration)
+
+    def _decoded(self, ref: MediumRef, num_images: int) -> PreparedMedium:
+        medium = self.resize(self.read(ref), num_images)
+        if self.kept is not None:
+            write_note(self.kept, medium.info, medium.times, medium.duration)
+        return medium
 
     def prepare(self, media: Sequence[DecodedMedium]) -> list[PreparedMedium]:
         """Resize the media of one sample to what the vision tower sees.
@@ -138,7 +139,7 @@ class Processor:
         As the model's `PixelFormat` says: frames become squares, images are tiled or become squares.
         """
         num_images = sum(medium.kind == "image" for medium in media)
-        return [self._resize(medium, num_images) for medium in media]
+        return [self.resize(medium, num_images) for medium in media]
 
     def assemble(self, record: Record, media: Sequence[PreparedMedium], *, for_generation: bool = False) -> Sample:
         """Make a sample of a record and its resized media; the record's own ``media`` are not looked at.
@@ -153,6 +154,8 @@ class Processor:
         """
         turns = prompt_turns(record.turns) if for_generation else record.turns
         pieces = segments(turns, self.template)
+        if for_generation and record.answer_prefix:
+            pieces.append(Segment(self.template.answer_prefix + record.answer_prefix, trains=False))
         self._check_placeholders(pieces, len(media), record.origin)
         groups = [self._groups(medium.info) for medium in media]
         texts = [self._render(medium, len(group)) for medium, group in zip(media, groups, strict=True)]
@@ -167,24 +170,23 @@ class Processor:
             labels=labels,
             frames=torch.cat([no_frames, *(medium.frames for medium in media)]),
             media=[medium.info for medium in media],
-            prompt=" ".join(record.questions),
+            prompt=" ".join(record.questions) if record.guide is None else record.guide,
             id=record.id,
             category=record.category,
             answer=record.turns[-1].text if record.turns[-1].role == "assistant" else "",
         )
 
-    def _resize(self, medium: DecodedMedium, num_images: int) -> PreparedMedium:
+    def resize(self, medium: DecodedMedium, num_images: int) -> PreparedMedium:
+        """Resize one medium of a sample that has so many images."""
         size, pinpoints = self.inputs.image_size, self.inputs.image_grid_pinpoints
         pixels = self.inputs.pixels
-        kind: MediaKind = "video" if medium.kind == "video" else "image" if num_images == 1 else "multi_image"
+        kind = medium_kind(medium.kind, num_images)
         if kind in pixels.tiled_kinds and pinpoints:
-            frames, how = tile_image(medium.frames[0], size, pinpoints, pixels.tiling), f"{pixels.tiling}|{pinpoints}"
+            frames = tile_image(medium.frames[0], size, pinpoints, pixels.tiling)
         else:
-            mode = pixels.mode(kind)
-            frames, how = square_frames(medium.frames, size, mode, pixels.bars), f"{mode}|{pixels.bars}"
+            frames = square_frames(medium.frames, size, pixels.mode(kind), pixels.bars)
         height, width = medium.frames.shape[-2:]
-        key = f"{medium.key}|{kind}|{len(frames)}|{size}|{how}" if medium.key else ""
-        info = MediumInfo(0, kind, len(frames), (height, width), key)
+        info = MediumInfo(0, kind, len(frames), (height, width), resized_key(medium.key, kind, self.inputs))
         return PreparedMedium(frames, info, medium.times, medium.duration)
 
     def _groups(self, info: MediumInfo) -> list[int]:

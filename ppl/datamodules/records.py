@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 PLACEHOLDER = "<media>"
@@ -29,6 +29,8 @@ class ByteRange:
 
     offset: int
     size: int
+    is_base64: bool = field(default=False, repr=False)
+    """Written as text, as in tables of benchmarks."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,10 @@ class Record:
     """``file:line`` (or file and item), for messages to the user."""
     rejected: str | None = None
     """Of a preference pair, the worse last answer; the better one is the last turn. None: no such pair."""
+    guide: str | None = None
+    """What the pooling is guided by; None: the questions."""
+    answer_prefix: str = ""
+    """Begins the answer that a model is to go on with."""
 
     @property
     def questions(self) -> list[str]:
@@ -91,6 +97,7 @@ class Record:
 
 def check_record(record: Record) -> None:
     """Raise ValueError, naming the record's origin, if turns and media do not make a conversation."""
+    _check_text(record)
     expected = "user"
     for index, turn in enumerate(record.turns):
         if index == 0 and turn.role == "system":
@@ -132,6 +139,16 @@ def check_answered(record: Record) -> None:
         raise problem(
             record.origin, "an empty assistant turn", "text in every answer", "write the answer or drop the turn"
         )
+
+
+def _check_text(record: Record) -> None:
+    """JSON may hold halves of characters, which no tokenizer takes and nothing can print."""
+    words = [record.id, record.category, record.rejected or "", *(turn.text for turn in record.turns)]
+    try:
+        "".join([*words, *(path for medium in record.media for path in medium.files)]).encode()
+    except UnicodeEncodeError as error:
+        got = f"half a character, {error.object[error.start : error.end]!a}"
+        raise problem(record.origin, got, "whole ones (a pair of surrogates)", "fix the text") from error
 
 
 def _check_placeholders(record: Record) -> None:

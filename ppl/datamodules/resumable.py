@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import math
 import os
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader, Dataset
 
-from ppl.batches import Batch
-from ppl.datamodules.bad_samples import BadSample, Catalogue, Quarantine, Substitution
-from ppl.datamodules.batch_sampler import BatchPlan, ResumableBatchSampler
-from ppl.datamodules.loading_report import LoadingReport
+from ppl.batches import Batch, CountingLoader
+from ppl.datamodules.bad_samples import Catalogue, Quarantine, Substitution
+from ppl.datamodules.batch_loading import Loaded, PlannedBatches, combined_seed
+from ppl.datamodules.batch_sampler import ResumableBatchSampler
+from ppl.datamodules.collate import Packing
+from ppl.datamodules.loading_report import LoadingCounts
 from ppl.datamodules.processing import Sample
 
 
@@ -36,27 +35,40 @@ class Loading:
         group_by_length: Batches of similar lengths, in positions of the language model after pooling; pads less. Text
             is tokenised once for it at the start.
         interleave: Whether a batch may mix text, images, several images and videos; the papers' ablation does not.
+        packing: ``none``: each sample has a row. ``rows``: samples of a batch share rows of at most ``row_length``
+            positions, as few rows as they fit into. ``padding_free``: all samples of a batch are one row, however long;
+            for flash attention, as other attention takes time and memory with the square of a row. No sample sees
+            another, and the loss is the same. Validation, tests and predictions have a row for each sample.
+        row_length: Most positions of a row of ``rows``; null: as many as the model can attend to.
     """
 
     on_bad_sample: Literal["error", "quarantine"] = "error"
     max_bad_share: float = 0.01
     group_by_length: bool = False
     interleave: bool = True
+    packing: Literal["none", "rows", "padding_free"] = "none"
+    row_length: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a length of rows that are not packed, or of nothing."""
+        if self.row_length is not None and (self.packing != "rows" or self.row_length < 1):
+            raise ValueError(
+                f"got row_length={self.row_length} with packing={self.packing!r}, expected at least 1 with "
+                "packing='rows', or null; set data.loading.packing"
+            )
+
+    @property
+    def rows(self) -> Packing | None:
+        """How the samples of a training batch share rows; None: they do not."""
+        return None if self.packing == "none" else Packing(self.row_length, one_row=self.packing == "padding_free")
 
 
-class Loaded(NamedTuple):
-    """What a worker hands over."""
-
-    batch: Batch
-    bad: list[BadSample]
-    epoch: int
-
-
-class ResumableLoader:
+class ResumableLoader(CountingLoader):
     """Loads the batches of a sampler and knows how many of them were used.
 
     It sets torch's seed before each batch from seed, epoch, position and rank, so that dropout after a restart is what
-    it would have been; and all seeds before each sample, from seed, epoch and index.
+    it would have been; `PlannedBatches` sets all seeds before each sample. Each worker prepares two batches ahead;
+    where there is a GPU, in pinned memory, so that they are copied while it computes.
 
     Args:
         dataset: What to load from.
@@ -78,16 +90,17 @@ class ResumableLoader:
     ) -> None:
         self.dataset = dataset
         self.sampler = sampler  # where Lightning looks for set_epoch
-        self.report = LoadingReport(quarantine)
+        self.counts = LoadingCounts(quarantine)
         self._used = (0, 0)
         """Epoch, and the batches of it that were handed out."""
         self._run_seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))  # Lightning's record of seed_everything
         self._loader = DataLoader(
-            _Batches(dataset, sampler.seed, to_batch, substitution),
+            PlannedBatches(dataset, sampler.seed, to_batch, substitution),
             sampler=sampler,
             batch_size=None,
             collate_fn=_as_it_is,  # pyright: ignore[reportArgumentType]  there is no list to join
             num_workers=num_workers,
+            pin_memory=torch.cuda.is_available(),
             persistent_workers=num_workers > 0,
             generator=torch.Generator(),  # or the workers' seed would be drawn from the model's chance
         )
@@ -98,21 +111,25 @@ class ResumableLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         """Hand out the epoch's batches from the position on; nothing is loaded before the first is asked for."""
-        sampler, report = self.sampler, self.report
+        sampler, counts = self.sampler, self.counts
         position = sampler.start
         if isinstance(self.dataset, Catalogue):
             self.dataset.set_epoch(sampler.epoch)
         batches = iter(self._loader)  # draws the epoch's plan
         sampler.start = 0
         for loaded in batches:
-            report.add(loaded.batch)
-            if report.quarantine is not None:
-                report.quarantine.add(loaded.bad, loaded.epoch)
-            torch.manual_seed(_seed(self._run_seed, sampler.seed, loaded.epoch, position, sampler.rank))
+            counts.add(loaded.batch)
+            if counts.quarantine is not None:
+                counts.quarantine.add(loaded.bad, loaded.epoch)
+            torch.manual_seed(combined_seed(self._run_seed, sampler.seed, loaded.epoch, position, sampler.rank))
             position += 1
             self._used = (loaded.epoch, position)
             yield loaded.batch
         sampler.set_epoch(sampler.epoch + 1)
+
+    def metrics(self) -> dict[str, float]:
+        """What loading cost so far; see `LoadingCounts.metrics`."""
+        return self.counts.metrics()
 
     def state_dict(self) -> dict[str, Any]:
         """Where training is, and what the position counts in; the same on every rank."""
@@ -188,47 +205,10 @@ def resumable_loader(
     quarantine, substitution = None, None
     if loading.on_bad_sample == "quarantine":
         quarantine = Quarantine(place.folder, math.ceil(num_samples / place.world_size), loading.max_bad_share)
-        substitution = Substitution(dataset, [""] * num_samples if catalogue is None else catalogue.kinds())
+        kinds = [""] * num_samples if catalogue is None else catalogue.kinds()
+        substitution = Substitution(dataset, kinds, loading.row_length)
     return ResumableLoader(dataset, sampler, to_batch, num_workers, quarantine, substitution)
-
-
-class _Batches(Dataset[Loaded]):
-    """Batches by plan, whole: what a worker does."""
-
-    def __init__(
-        self,
-        dataset: Dataset[Sample],
-        seed: int,
-        to_batch: Callable[[list[Sample]], Batch],
-        substitution: Substitution | None,
-    ) -> None:
-        self.dataset = dataset
-        self.seed = seed
-        self.to_batch = to_batch
-        self.substitution = substitution
-
-    def __getitem__(self, plan: BatchPlan) -> Loaded:  # pyright: ignore[reportIncompatibleMethodOverride]
-        samples: list[Sample] = []
-        bad: list[BadSample] = []
-        for index in plan.indices:
-            with isolate_rng(include_cuda=False):
-                seed = _seed(self.seed, plan.epoch, index)
-                torch.default_generator.manual_seed(seed)
-                random.seed(seed)
-                np.random.seed(seed % 2**32)  # what libraries draw from
-                sample, failed = (
-                    (self.dataset[index], []) if self.substitution is None else self.substitution.load(index)
-                )
-            samples.append(sample)
-            bad += failed
-        return Loaded(self.to_batch(samples), bad, plan.epoch)
 
 
 def _as_it_is(loaded: Loaded) -> Loaded:
     return loaded
-
-
-def _seed(*numbers: int) -> int:
-    return int(
-        np.random.SeedSequence([number % 2**64 for number in numbers]).generate_state(1, np.uint64)[0] >> np.uint64(1)
-    )

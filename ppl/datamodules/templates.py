@@ -61,20 +61,12 @@ PLAIN_V1 = ChatTemplate(
 )
 """PPLLaVA's own (farewellthree/PPLLaVA, vicuna branch): no system text unless the record has one."""
 
-VICUNA_V1 = ChatTemplate(
+VICUNA_V1 = replace(
+    PLAIN_V1,
     system=(
         "A chat between a curious user and an artificial intelligence assistant. "
         "The assistant gives helpful, detailed, and polite answers to the user's questions."
     ),
-    system_prefix="",
-    system_suffix=" ",
-    user_prefix="USER: ",
-    user_suffix="",
-    assistant_prefix=" ASSISTANT:",
-    answer_prefix=" ",
-    assistant_suffix="</s>",
-    round_separator="",
-    stop_strings=("</s>", "USER:"),
 )
 """LLaVA-1.5's and Video-LLaVA's ``vicuna_v1``, as their own code writes it.
 

@@ -51,6 +51,8 @@ class VideoClip(NamedTuple):
     """When each frame appears on screen: at or before the time it was asked for."""
     duration: float
     """Seconds of the whole video, not of the clip."""
+    fps: float = 0.0
+    """Average number of frames in a second of the whole video; 0: unknown."""
 
 
 def read_video(
@@ -83,7 +85,7 @@ def read_video(
     def read(source: VideoSource) -> VideoClip:
         wanted, length = wanted_times(source, sampler or Midpoints(), num_frames, start, end)
         found = frames_at(source, [source.pts(time) for time in wanted])
-        return VideoClip(upright_rgb(found), tuple(source.seconds(shown.pts) for shown in found), length)
+        return VideoClip(upright_rgb(found), tuple(source.seconds(shown.pts) for shown in found), length, source.fps)
 
     return by_either_clock(path, read, limits)
 

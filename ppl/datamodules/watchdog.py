@@ -107,10 +107,10 @@ class GuardedDecoder(VideoDecoder):
             answer = pickle.loads(child.pipe.recv_bytes())
             if isinstance(answer, Exception):
                 return answer
-            shape, timestamps, duration = answer
+            shape, timestamps, duration, fps = answer
             pixels = np.empty(shape, np.uint8)
             child.pipe.recv_bytes_into(pixels.data.cast("B"))
-            return VideoClip(torch.from_numpy(pixels), timestamps, duration)
+            return VideoClip(torch.from_numpy(pixels), timestamps, duration, fps)
         except (EOFError, OSError) as error:
             code = self._stop(grace=5.0)
             died = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
@@ -146,9 +146,9 @@ def serve(pipe: Connection, memory: int) -> None:
             signal.alarm(ceil(timeout_s) + 5)  # kills a child that hangs and whose parent was killed
             pixels = None
             try:
-                frames, timestamps, duration = decoder.read(path, sampler, num_frames, start, end)
+                frames, timestamps, duration, fps = decoder.read(path, sampler, num_frames, start, end)
                 pixels = frames.contiguous().numpy()
-                answer: object = (pixels.shape, timestamps, duration)
+                answer: object = (pixels.shape, timestamps, duration, fps)
             except Exception as error:
                 answer = MemoryError() if "Cannot allocate memory" in str(error) else error
             pipe.send_bytes(_pickled(answer))

@@ -5,46 +5,82 @@ Axes: t h w frames, rows, columns | c channels.
 
 from __future__ import annotations
 
-import hashlib
-import os
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
-import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from ppl.batches import KeptFeatures, MediumInfo
+from ppl.modules.feature_storage import Compression, FeatureFolder, Packed, Storage, pack, unpack
+
+
+@dataclass(frozen=True)
+class Caching:
+    """Where the frozen vision tower's features are kept between epochs and runs.
+
+    Args:
+        memory_gib: Host memory to use at most, in GiB; 0: only the folder.
+        folder: Folder to keep them in as well, shared with other runs and processes; null: only memory.
+        storage: Precision of what is kept. ``int8`` has a scale for each channel of a medium, and errors of at most
+            1/254 of that channel's largest size.
+        compression: Of files; ``none`` maps them into memory instead of reading them.
+
+    Raises:
+        ValueError: There is neither memory nor a folder, or the folder is named as nothing is.
+    """
+
+    memory_gib: float = 0.0
+    folder: str | None = None
+    storage: Storage = "float16"
+    compression: Compression = "none"
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.memory_gib < 0 or (self.memory_gib == 0 and self.folder is None):
+            msg = (
+                f"got cache.memory_gib {self.memory_gib:g} and no cache.folder, expected a positive size, a folder or "
+                "both; cache: null keeps nothing"
+            )
+            raise ValueError(msg)
+        if self.folder == "None":  # what jsonargparse 4.53 makes of null inside an optional dataclass
+            msg = (
+                "got cache.folder 'None', expected a folder's path: to keep features in memory alone, give all of the "
+                "cache at once, --model.cache='{memory_gib: 1.0, folder: null}', and nowhere, --model.cache=null"
+            )
+            raise ValueError(msg)
 
 
 class FeatureCache:
     """Patch grids in host memory, and in a folder if one is given, by key.
 
-    Runs that share a folder share what they compute: cells of an ablation, say. A file appears whole or not at all.
+    Runs that share a folder share what they compute: cells of an ablation, say. What neither memory nor the folder
+    holds, for want of room or because values overflow the precision, is encoded each time and counted in
+    ``num_refused``.
 
     Args:
-        max_gib: Memory to use at most. Media that neither memory nor the folder holds, for want of room or because
-            their values overflow ``dtype``, are encoded each time, and counted in ``num_refused``.
-        dtype: Precision of what is kept.
-        folder: Where to keep grids on disk as well; null: only in memory.
+        caching: Where to keep grids, and how.
     """
 
-    def __init__(self, max_gib: float = 1.0, dtype: torch.dtype = torch.float16, folder: str | None = None) -> None:
-        self.max_bytes = int(max_gib * 2**30)
-        self.dtype = dtype
-        self.folder = Path(folder) if folder is not None else None
+    def __init__(self, caching: Caching) -> None:
+        self.caching = caching
+        self.max_bytes = int(caching.memory_gib * 2**30)
+        self.folder = None
+        if caching.folder is not None:
+            self.folder = FeatureFolder(caching.folder, caching.storage, caching.compression)
         self.num_bytes = 0
         self.num_refused = 0
-        self._grids: dict[str, Tensor] = {}
+        self._grids: dict[str, Packed] = {}
 
     def get(self, key: str) -> Float[Tensor, "t h w c"] | None:
-        """The grid kept under ``key``, in the cache's own precision."""
-        if key in self._grids or not key or self.folder is None:
-            return self._grids.get(key)
-        file = self._file(self.folder, key)
-        if not file.exists():
-            return None
-        grid = load_file(file)["grid"]
-        self._remember(key, grid)
-        return grid
+        """The grid kept under ``key``, in the cache's own precision; from int8, in float32."""
+        packed = self._grids.get(key)
+        if packed is None and key and self.folder is not None:
+            packed = self.folder.read(key)
+            if packed is not None and self._has_room(packed):
+                packed = self._remember(key, {name: tensor.clone() for name, tensor in packed.items()})
+        return None if packed is None else unpack(packed)
 
     def put(self, key: str, grid: Float[Tensor, "t h w c"]) -> Float[Tensor, "t h w c"]:
         """Keep a grid, and return what `get` will: the first epoch sees the same rounding as the others.
@@ -54,31 +90,52 @@ class FeatureCache:
         known = self.get(key)
         if not key or known is not None:
             return grid if known is None else known
-        kept = grid.detach().to("cpu", self.dtype, copy=True)
-        if not kept.isfinite().all():
+        packed = pack(grid, self.caching.storage)
+        if packed is None or (self.folder is None and not self._has_room(packed)):
             self.num_refused += 1
             return grid
         if self.folder is not None:
-            file = self._file(self.folder, key)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(f".{os.getpid()}.partial")
-            save_file({"grid": kept.contiguous()}, partial)
-            partial.replace(file)
-        if not self._remember(key, kept) and self.folder is None:
-            self.num_refused += 1
-            return grid
-        return kept
+            self.folder.write(key, packed)
+        if self._has_room(packed):
+            self._remember(key, packed)
+        return unpack(packed)
+
+    def kept_of(self, tower: str) -> KeptFeatures | None:
+        """What data loaders may ask for: the features that a tower left in the folder; None without a folder."""
+        folder = self.folder
+        return None if folder is None else KeptFeatures(str(folder.folder), partial(_is_whole, folder, tower))
 
     def __len__(self) -> int:
+        """Count the grids in memory."""
         return len(self._grids)
 
-    def _remember(self, key: str, grid: Tensor) -> bool:
-        if self.num_bytes + grid.nbytes > self.max_bytes:
-            return False
-        self._grids[key] = grid
-        self.num_bytes += grid.nbytes
-        return True
+    def _has_room(self, packed: Packed) -> bool:
+        return self.num_bytes + _size(packed) <= self.max_bytes
 
-    def _file(self, folder: Path, key: str) -> Path:
-        digest = hashlib.sha256(f"{self.dtype}|{key}".encode()).hexdigest()
-        return folder / digest[:2] / f"{digest}.safetensors"
+    def _remember(self, key: str, packed: Packed) -> Packed:
+        self._grids[key] = packed
+        self.num_bytes += _size(packed)
+        return packed
+
+
+def check_pixels(media: Sequence[MediumInfo]) -> None:
+    """Refuse to encode media that were left undecoded, as their features were there.
+
+    Raises:
+        ValueError: They are gone since.
+    """
+    for medium in media:
+        if not medium.has_pixels:
+            msg = (
+                f"got no features of {medium.key!r}, expected them in the cache's folder, where they were when the "
+                "batch was loaded: do not remove features while a run goes on; start it again with --ckpt_path"
+            )
+            raise ValueError(msg)
+
+
+def _is_whole(folder: FeatureFolder, tower: str, key: str) -> bool:
+    return folder.read(f"{tower}|{key}") is not None
+
+
+def _size(packed: Packed) -> int:
+    return sum(tensor.nbytes for tensor in packed.values())

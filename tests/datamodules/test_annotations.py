@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import fsspec
 import pytest
 
 from ppl.datamodules.annotations import iter_records, read_records
-from ppl.datamodules.records import MediumRef, Turn
+from ppl.datamodules.records import MediumRef, Record, Turn
 from ppl.datamodules.storage import json_text
 
 
@@ -174,3 +175,35 @@ def test_streaming_wants_a_split(tmp_path):
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"data.jsonl"):
         read_records(tmp_path / "data.jsonl")
+
+
+BEGIN, END = '{"conversations": [{"from": "human", "value": "what ?"}, {"from": "gpt", "value": "a"}]', "}"
+HOSTILE = [
+    (f'{BEGIN}, "video": "v.mp4", "start": NaN{END}', "got 'start' nan; expected a finite number"),
+    (f'{BEGIN}, "video": "v.mp4", "end": Infinity{END}', "got 'end' inf; expected a finite number"),
+    (f'{BEGIN}, "video": "v.mp4", "fps": 1{"0" * 400}{END}', r"got 'fps' 10+; expected a finite number"),
+    (f'{BEGIN}, "id": 1{"0" * 5000}{END}', r"got broken JSON \(Exceeds the limit"),
+    ("[" * 2 * sys.getrecursionlimit(), r"got broken JSON \(maximum recursion depth"),
+    (f'{BEGIN}, "x": {"[" * 2 * sys.getrecursionlimit()}', r"got broken JSON \(maximum recursion depth"),
+    (f'{BEGIN}, "image": "\\ud800.png"{END}', r"got half a character, '\\ud800'; expected whole ones"),
+    (f'{BEGIN}, "id": "\\udc00"{END}', r"got half a character, '\\udc00'; expected whole ones"),
+    (f'{BEGIN}, "image": "data:image/png;base64,{"A" * 999}"{END}', "got 'data:image/png.* of 1021 characters as"),
+    (json.dumps({"video_id": "v" * 300, "q": "what ?", "a": "a"}), "got 'vvv.* of 300 characters as the path"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), HOSTILE)
+def test_hostile_items_are_errors_in_their_place(tmp_path, text, message):
+    """The file is read on: what follows is there."""
+    path = tmp_path / "data.jsonl"
+    path.write_text(f"{BEGIN}{END}\n{text}\n{BEGIN}{END}\n")
+    first, bad, last = iter_records(path)
+    assert isinstance(first, Record)
+    assert isinstance(last, Record)
+    with pytest.raises(ValueError, match=rf"data\.jsonl:2: {message}"):
+        raise bad
+    path.write_text(f"[{BEGIN}{END},\n{text},\n{BEGIN}{END}]")
+    found = list(iter_records(path))
+    assert isinstance(found[0], Record)
+    with pytest.raises(ValueError, match=rf"data\.jsonl:2(, item 1)?: {message}"):
+        raise found[1]

@@ -93,3 +93,21 @@ def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Quarantine(None, 20, 0.1).add([bad(1)], 0)
     assert list(tmp_path.iterdir()) == []
+
+
+class Growing(Numbers):
+    """Sample i has i positions."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(index)._replace(input_ids=torch.zeros(index, dtype=torch.int64))
+
+
+def test_a_sample_longer_than_a_packed_row_is_bad():
+    growing = Growing(10, {})
+    sample, [bad] = Substitution(growing, growing.kinds(), row_length=8).load(9)
+    assert sample.id == "1"
+    assert bad.reason == (
+        "ValueError: sample '9': got 9 positions for packed rows of 8, expected it to fit into one; "
+        "raise row_length, or shorten the sample"
+    )
+    assert Substitution(growing, growing.kinds(), row_length=8).load(8)[0].id == "8"

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ppl.datamodules.annotations import FORMATS, read_records
-from ppl.datamodules.records import PLACEHOLDER, MediumRef, Turn, check_answered
+from ppl.datamodules.records import PLACEHOLDER, ByteRange, MediumRef, TableCell, Turn, check_answered
 
 
 @pytest.fixture
@@ -146,3 +146,40 @@ def test_llava_hound_pairs(read):
         read(item | {"rejected": " "})
     with pytest.raises(ValueError, match="got <image> in the text of the assistant"):
         read(item | {"rejected": "<image>"})
+
+
+def test_parts_of_messages_may_be_kept_as_written(read):
+    parts = [{"type": "text", "text": "is "}, {"type": "image", "image": "a.png"}, {"type": "text", "text": " red ?\n"}]
+    assert read({"messages": [{"role": "user", "content": parts}]}).turns[0].text == f"is\n{PLACEHOLDER}\nred ?"
+    assert read({"messages": [{"role": "user", "separator": "", "content": parts}]}).turns[0].text == (
+        f"is {PLACEHOLDER} red ?\n"
+    )
+
+
+def test_messages_may_end_with_a_pair(read):
+    """As ms-swift has it."""
+    turns = [{"role": "user", "content": "which ?"}, {"role": "assistant", "content": "this"}]
+    found = read({"messages": turns, "rejected_response": " that\n"})
+    assert (found.turns[-1].text, found.rejected) == ("this", "that")
+
+
+@pytest.mark.parametrize(
+    ("path", "inside", "expected"),
+    [
+        ("a.tar", {"offset": 512, "size": 7}, MediumRef("image", "/media/a.tar", inside=ByteRange(512, 7))),
+        ("/b.parquet", {"row": 2, "column": "c"}, MediumRef("image", "/b.parquet", inside=TableCell(2, "c"))),
+        (
+            "s3://bucket/b.parquet",
+            {"row": 0, "column": "c", "item": 1, "split": "train"},
+            MediumRef("image", "s3://bucket/b.parquet", inside=TableCell(0, "c", 1, "train")),
+        ),
+    ],
+)
+def test_a_part_of_messages_may_lie_inside_a_file(read, path, inside, expected):
+    part = {"type": "image", "image": path, "inside": inside}
+    content = [part, {"type": "text", "text": "what ?"}]
+    assert read({"messages": [{"role": "user", "content": content}]}).media == [expected]
+    with pytest.raises(ValueError, match="without 'row'; expected an object with 'row'"):
+        read({"messages": [{"role": "user", "content": [part | {"inside": {"column": "c"}}, content[1]]}]})
+    with pytest.raises(ValueError, match="as 'inside'; expected numbers from 0 on"):
+        read({"messages": [{"role": "user", "content": [part | {"inside": inside | {"size": -1}}, content[1]]}]})

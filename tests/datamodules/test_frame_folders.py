@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -11,9 +12,10 @@ from PIL import Image
 
 from ppl.datamodules import frame_folders
 from ppl.datamodules.frame_folders import is_frames
-from ppl.datamodules.frame_sampling import Midpoints
+from ppl.datamodules.frame_sampling import AtRate, KeyFrames, Linspace, Midpoints, RandomInSegment, SegmentIndices
 from ppl.datamodules.processing import Processor
 from ppl.datamodules.records import MediumRef
+from ppl.datamodules.video_io import read_video
 
 
 def write(folder, names, size=(4, 2)):
@@ -101,3 +103,40 @@ def test_a_processor_reads_them(input_spec, ten, media_folder):
         processor.read(MediumRef("video", str(media_folder / "clip.mp4"), fps=2.0))
     assert processor.read(MediumRef("video", str(media_folder / "clip.mp4"), num_frames=3)).frames.shape[0] == 3
     assert not is_frames(MediumRef("image", ten))
+
+
+@pytest.fixture(scope="module")
+def as_video(tmp_path_factory):
+    """Ten frames at 2 a second, each a key frame: a video of what `ten` holds."""
+    path = tmp_path_factory.mktemp("video") / "ten.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=2, options={"g": "1", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for index in range(10):
+            pixels = np.full((32, 32, 3), index * 20, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("num_frames", [1, 3, 7, 12])
+@pytest.mark.parametrize("clip", [(None, None), (1.0, None), (0.5, 3.0)])
+@pytest.mark.parametrize("sampler", [Midpoints(), SegmentIndices(), Linspace(), AtRate(1.0), AtRate(0.5), KeyFrames()])
+def test_samplers_choose_as_from_a_video(ten, as_video, sampler, clip, num_frames):
+    """The oracle is the same rule on a video file of the same frames; its frames are 0.5 s apart."""
+    start, end = clip
+    expected = read_video(as_video, num_frames, start=start, end=end, sampler=sampler)
+    found, _ = frame_folders.read_frames(MediumRef("video", ten, start, end, 2.0), num_frames, sampler)
+    assert found.timestamps == pytest.approx(expected.timestamps, abs=1e-6)  # sums of floats
+    assert order(found) == [round(time * 2) for time in expected.timestamps]
+    assert found.duration == pytest.approx(expected.duration, abs=1e-6)
+
+
+def test_a_random_sampler_draws_anew_each_epoch(ten):
+    """One of each segment of two frames: 2 ** 5 draws, of which 20 epochs are not all the same."""
+    sampler, drawn = RandomInSegment(seed=3), []
+    for epoch in range(20):
+        sampler.set_epoch(epoch)
+        drawn.append(order(frame_folders.read_frames(MediumRef("video", ten, fps=2.0), 5, sampler)[0]))
+    assert all([index // 2 for index in indices] == [0, 1, 2, 3, 4] for indices in drawn)
+    assert len({tuple(indices) for indices in drawn}) > 5

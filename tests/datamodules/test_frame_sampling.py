@@ -20,11 +20,12 @@ from ppl.datamodules.frame_sampling import (
     Midpoints,
     RandomInSegment,
     SegmentIndices,
+    SegmentStarts,
     Timeline,
 )
 
 RATES = st.sampled_from([24.0, 25.0, 30.0, 30000 / 1001, 60.0])
-SAMPLERS = [Midpoints(), SegmentIndices(), Linspace(), AtRate(2.0), RandomInSegment(), KeyFrames()]
+SAMPLERS = [Midpoints(), SegmentIndices(), SegmentStarts(), Linspace(), AtRate(2.0), RandomInSegment(), KeyFrames()]
 
 
 def timeline(count: int, fps: float = 25.0, start: float = 0.0, end: float | None = None, keys=None) -> Timeline:
@@ -45,6 +46,9 @@ GOLDEN: list[tuple[FrameSampler, int, int, list[int]]] = [
     (Linspace(), 100, 8, [0, 14, 28, 42, 56, 70, 84, 99]),
     (Linspace(), 3, 5, [0, 0, 1, 1, 2]),
     (Linspace(), 100, 1, [0]),
+    (SegmentStarts(), 250, 4, [0, 62, 124, 186]),
+    (SegmentStarts(), 100, 8, [0, 25, 50, 75]),
+    (SegmentStarts(), 3, 5, [0]),
     (AtRate(1.0), 100, 8, [0, 25, 50, 75]),
     (AtRate(5.0), 100, 8, [0, 14, 28, 42, 56, 70, 84, 99]),
     (AtRate(99.0), 4, 8, [0, 1, 2, 3]),
@@ -88,7 +92,7 @@ def test_times_are_in_order_and_inside_the_clip(
     times = sampler.times(clip, num_frames)
     assert times == sorted(times)
     assert 1 <= len(times) <= num_frames
-    if not isinstance(sampler, AtRate | KeyFrames):
+    if not isinstance(sampler, AtRate | KeyFrames | SegmentStarts):
         assert len(times) == num_frames
     # numbers of frames stand for the middle of the time for which they are shown
     assert all(clip.start - 1 / fps <= time < clip.end + 1 / fps for time in times)
@@ -161,7 +165,7 @@ def test_a_rule_names_itself_for_caches() -> None:
     assert repr(Linspace()) == "Linspace()"
     assert repr(AtRate(0.5)) == "AtRate(fps=0.5)"
     assert repr(pickle.loads(pickle.dumps(RandomInSegment(3)))) == "RandomInSegment(seed=3)"
-    assert [sampler.is_random for sampler in SAMPLERS] == [False, False, False, False, True, False]
+    assert [sampler.is_random for sampler in SAMPLERS] == [False, False, False, False, False, True, False]
     assert shown(copy.deepcopy(RandomInSegment(3)), timeline(99), 4) == shown(RandomInSegment(3), timeline(99), 4)
 
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import shutil
+
 import pytest
 from PIL import Image
 
@@ -44,3 +47,32 @@ def test_errors_say_what_the_copy_was(tmp_path):
     ):
         Image.open(found)
     assert error.value.__notes__ == [f"{found} held ByteRange(offset=2, size=3) of {path}"]
+
+
+def test_a_large_file_is_known_by_its_size_its_time_and_sixteen_blocks(tmp_path):
+    path, copy = tmp_path / "long.mp4", tmp_path / "copy.mp4"
+    with path.open("wb") as file:
+        file.truncate(40 * 2**20)  # sparse
+    before = file_key(path)
+    shutil.copy2(path, copy)
+    assert file_key(copy) == before
+    os.utime(copy, ns=(0, 0))
+    assert file_key(copy) != before
+    for place in (0, 40 * 2**20 - 1):  # unseen by the clock: only the blocks tell
+        changed = tmp_path / f"{place}.mp4"
+        shutil.copy2(path, changed)
+        with changed.open("r+b") as file:
+            file.seek(place)
+            file.write(b"x")
+        shutil.copystat(path, changed)
+        assert file_key(changed) != before
+
+
+def test_a_small_file_is_known_by_all_of_its_content(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    for path in (first, second):
+        path.write_bytes(b"0123456789")
+    os.utime(second, ns=(0, 0))
+    assert file_key(first) == file_key(second)
+    second.write_bytes(b"0123456788")
+    assert file_key(first) != file_key(second)

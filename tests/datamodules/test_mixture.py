@@ -184,6 +184,15 @@ def test_llava_next_yaml(write, tmp_path):
     path.write_text("datasets:\n  - json_path: a.jsonl\n    weight: 1\n")
     with pytest.raises(ValueError, match=r"mix\.yaml, dataset 0: got the keys \['weight'\]; expected json_path and"):
         read_mixture([Source(str(path))])
+    for text, message in {
+        "datasets: [\n": r"mix\.yaml: got broken YAML \(while parsing",
+        "datasets:\n": r"mix\.yaml: got None as datasets; expected a list of at least one",
+        "datasets:\n  json_path: a.jsonl\n": r"mix\.yaml: got {'json_path': 'a.jsonl'} as datasets; expected a list",
+        "datasets:\n  - json_path: a.jsonl\n    sampling_strategy: 5\n": r"dataset 0: got sampling_strategy 5",
+    }.items():
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_mixture([Source(str(path))])
     path.write_text("datasets:\n  - a.jsonl\n")
     with pytest.raises(ValueError, match=r"mix\.yaml, dataset 0: got 'a.jsonl'; expected json_path"):
         read_mixture([Source(str(path))])

@@ -174,10 +174,9 @@ def test_files_are_read_and_keyed_by_their_content_s_identity(input_spec, media_
         info(MediumRef("video", clip), Processor(input_spec, num_frames=3)).key,
         info(MediumRef("video", clip), smaller).key,
     ]
-    os.utime(clip, ns=(0, 0))
-    keys.append(info(MediumRef("video", clip)).key)
     assert len(set(keys)) == len(keys)
-    assert info(MediumRef("video", clip)).key == keys[-1]
+    os.utime(clip, ns=(0, 0))
+    assert info(MediumRef("video", clip)).key == keys[0]
 
 
 def test_a_part_of_a_video_shows_other_frames(input_spec, media_folder):
@@ -189,7 +188,7 @@ def test_a_part_of_a_video_shows_other_frames(input_spec, media_folder):
 def test_memory_without_key_is_not_cached(input_spec):
     processor = Processor(input_spec)
     assert processor.encode_decoded(record(), [decoded(key="")]).media[0].key == ""
-    assert processor.encode_decoded(record(), [decoded(key="k")]).media[0].key.startswith("k|video|3|8")
+    assert processor.encode_decoded(record(), [decoded(key="k")]).media[0].key.startswith("k|video|8|")
 
 
 def test_too_long_a_sample_is_refused(input_spec):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ import torch
 from lightning import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils.pin_memory import pin_memory
 
+from benchmarks.data import memory_growth
 from ppl.datamodules.base import ConversationDataModule
 from ppl.datamodules.instruction import InstructionDataModule
 from ppl.datamodules.processing import Sample
@@ -48,7 +51,7 @@ class NoiseData(ConversationDataModule):
     def dataset(self, split):
         return Noise()
 
-    def _to_batch(self, side):
+    def _to_batch(self, side, packing=None):
         return to_batch
 
     def val_dataloader(self):
@@ -173,35 +176,31 @@ def test_a_data_set_that_cannot_tell_is_refused(loading):
         loader(loading)
 
 
-def test_the_report_counts_padding():
-    mask = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]])
-    padded = resumable_loader(
-        Noise(), lambda samples: to_batch(samples) | {"attention_mask": mask}, SIZE, 0, 5, Loading(), Place()
-    )
-    next(iter(padded))
-    assert padded.report.metrics() == {"data/padding": 0.5}
-
-
 @pytest.fixture
 def mixture(write_lines, mixed_items, input_spec, media_folder, tmp_path):
     """A data module of 40 records of four kinds, one image of which is broken."""
 
-    def make(workers=0, **loading):
+    def module(workers=0, spec=input_spec, **loading):
         (tmp_path / "broken.png").write_bytes(b"not an image")
         items = [{**item, "id": f"{item['id']}-{copy}"} for copy in range(10) for item in mixed_items]
         items[8]["image"] = str(tmp_path / "broken.png")
         data = InstructionDataModule(
             [write_lines(items)],
+            [write_lines(mixed_items, "val.jsonl")],
             media_root=str(media_folder),
             num_frames=2,
             batch_size=4,
             num_workers=workers,
             loading=Loading(**loading),
         )
-        data.attach(input_spec)
+        data.attach(spec)
         data.setup("fit")
-        return data.train_dataloader()
+        return data
 
+    def make(workers=0, **loading):
+        return module(workers, **loading).train_dataloader()
+
+    make.data = module
     return make
 
 
@@ -212,7 +211,7 @@ def test_a_broken_sample_is_replaced_by_one_of_its_kind(mixture, workers):
     assert "photo-2" not in names
     assert names.count("photo-3") == 2
     assert len(names) == 40
-    assert loader.report.metrics()["data/bad_samples"] == 1
+    assert loader.metrics()["data/bad_samples"] == 1
 
 
 def test_one_kind_a_batch(mixture):
@@ -226,8 +225,73 @@ def test_grouping_by_length_pads_less(mixture):
     for grouped in (False, True):
         loader = mixture(on_bad_sample="quarantine", max_bad_share=0.1, group_by_length=grouped)
         assert len(list(loader)) == 10
-        shares[grouped] = loader.report.metrics()["data/padding"]
+        shares[grouped] = loader.metrics()["data/padding"]
     assert shares[True] < shares[False] / 2
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("packing", ["rows", "padding_free"])
+def test_packing_pads_less(mixture, packing, workers):
+    plain, packed = (
+        mixture(workers, on_bad_sample="quarantine", max_bad_share=0.1, packing=how) for how in ("none", packing)
+    )
+    names = [[name for batch in loader for name in sorted(batch["ids"])] for loader in (plain, packed)]
+    assert names[0] == names[1], "the same batches"
+    metrics, without = packed.metrics(), plain.metrics()
+    assert metrics["data/padding_unpacked"] == pytest.approx(without["data/padding"])
+    assert metrics["data/padding"] < without["data/padding"] / 2 if packing == "rows" else metrics["data/padding"] == 0
+
+
+def test_samples_longer_than_a_row_are_replaced(write_lines, input_spec):
+    """One of twelve; without quarantine it is an error that names it."""
+    texts = [["what", "a"][index % 2] for index in range(12)]
+    texts[5] = "what " * 99
+    turns = [[{"role": "user", "content": text}, {"role": "assistant", "content": "a"}] for text in texts]
+    file = write_lines([{"id": f"r{number}", "messages": messages} for number, messages in enumerate(turns)])
+
+    def batches(**loading):
+        data = InstructionDataModule([file], loading=Loading(packing="rows", row_length=64, **loading), num_workers=0)
+        data.attach(input_spec)
+        data.setup("fit")
+        return list(data.train_dataloader())
+
+    names = sorted(name for batch in batches(on_bad_sample="quarantine", max_bad_share=0.1) for name in batch["ids"])
+    assert names == sorted([f"r{number}" for number in range(12) if number != 5] + ["r6"])
+    with pytest.raises(ValueError, match=r"sample 'r5': got \d+ positions for packed rows of 64, expected it to fit"):
+        batches()
+
+
+@pytest.mark.parametrize("wrong", [{"row_length": 8}, {"row_length": 0, "packing": "rows"}])
+def test_the_length_of_no_row_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"got row_length=[80] with packing='.*', expected at least 1 with"):
+        Loading(**wrong)
+
+
+def test_evaluation_is_not_packed(mixture):
+    data = mixture.data(packing="padding_free")
+    assert len(next(iter(data.train_dataloader()))["input_ids"]) == 1
+    batch = next(iter(data.val_dataloader()))
+    assert len(batch["ids"]) == len(batch["input_ids"]) == 4
+    assert batch["attention_mask"].max() == 1
+
+
+def test_pinning_changes_nothing_but_memory(mixture, monkeypatch):
+    """What torch does to a worker's batch where there is a GPU."""
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    [loaded, *_] = mixture(on_bad_sample="quarantine", max_bad_share=0.1)._loader
+    again = pin_memory(loaded)
+    assert repr(again) == repr(loaded)
+    assert len(pinned) == 5, "ids, mask, labels, pixels and prompts"
+    assert all(type(info.image_size) is tuple for info in again.batch["media"])
+
+
+@pytest.mark.slow
+def test_memory_stays_flat(mixture, input_spec):
+    """Samples have 15 kB of frames on average: 140 MB, were they kept after the first thousand."""
+    spec = replace(input_spec, image_size=64, image_grid_pinpoints=())
+    data = mixture.data(2, spec, on_bad_sample="quarantine", max_bad_share=0.1, packing="rows")
+    assert memory_growth(data.train_dataloader(), 10_000)["growth_mib"] < 32
 
 
 def test_too_many_broken_samples_stop_the_run(mixture):

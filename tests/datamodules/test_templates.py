@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import accumulate
 
 import pytest
 from hypothesis import given
@@ -64,6 +65,28 @@ def test_rendered_text(name, expected):
 def test_system_turn_replaces_the_template_s(name):
     turns = [Turn("system", "Watch the video."), *TURNS]
     assert render(turns, name) == OWN_SYSTEM[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "answers"),
+    [
+        ("plain_v1", [" A1</s>", " A2</s>"]),
+        ("vicuna_v1", [" A1</s>", " A2</s>"]),
+        ("chatml", ["A1<|im_end|>", "A2<|im_end|>"]),
+        ("internvl2_5", ["A1<|im_end|>", "A2<|im_end|>"]),
+        ("mistral", [" A1</s>", " A2</s>"]),
+    ],
+)
+@pytest.mark.parametrize("system", [[], [Turn("system", "Watch the video.")]])
+def test_golden_masks(name, answers, system):
+    """Of two rounds, with the template's system text and with one's own: the answers with what ends them, no more."""
+    pieces = segments([*system, *TURNS], TEMPLATES[name])
+    assert [piece.text for piece in pieces if piece.trains] == answers
+    text = "".join(piece.text for piece in pieces)
+    assert text == render([*system, *TURNS], name)
+    trained = [(text.index(answer), len(answer)) for answer in answers]
+    starts = [0, *accumulate(len(piece.text) for piece in pieces)]
+    assert [(start, len(p.text)) for start, p in zip(starts, pieces, strict=False) if p.trains] == trained
 
 
 def test_prompt_ends_with_the_assistant_prefix():

@@ -58,7 +58,7 @@ class EncodedVideoDecoder(VideoDecoder):
                     "needs; convert it: ffmpeg -i IN OUT.mp4, or use PyAVDecoder"
                 )
             pts = [source.pts(time) for time in wanted]
-            return VideoClip(_decode(source, pts), tuple(map(source.seconds, pts)), length)
+            return VideoClip(_decode(source, pts), tuple(map(source.seconds, pts)), length, source.fps)
 
         return by_either_clock(path, read, self.limits)
 

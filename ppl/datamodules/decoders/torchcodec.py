@@ -80,4 +80,4 @@ def _decode(source: VideoSource, wanted: list[int], length: float) -> VideoClip 
         return None
     origin = float(source.origin * source.tick)
     frames = batch.data.to(torch.uint8).contiguous()
-    return VideoClip(frames, tuple(time - origin for time in shown), length)
+    return VideoClip(frames, tuple(time - origin for time in shown), length, source.fps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,9 @@ from ppl.datamodules.records import (
 
 TIME_KEYS = ("start", "end", "fps")
 """Beside a video: seconds of a clip; the rate of a video given as frames."""
+
+_LONGEST_NAME = 255
+"""Bytes of a file's name, in every file system of note."""
 
 _TAGS = re.compile("|".join(SOURCE_TAGS))
 _ROLES: dict[str, Role] = {
@@ -48,8 +52,11 @@ class MediaPlace:
         """Place one file.
 
         Raises:
-            ValueError: A relative path without a folder to start from.
+            ValueError: A relative path without a folder to start from; or no path, but the medium itself as text.
         """
+        if any(len(part.encode(errors="replace")) > _LONGEST_NAME for part in name.split("/")):
+            got = f"{name[:40]!r}… of {len(name)} characters as the path of a medium"
+            raise problem(origin, got, "a path", "write the medium to a file and name that")
         if self.folder is None and not Path(name).is_absolute():
             raise problem(origin, f"the relative media path {name!r}", "a folder it starts from", "set media_root")
         return str(Path(self.folder or "/") / name)
@@ -127,7 +134,7 @@ def medium(
 
 
 def _times(kind: str, times: Mapping[str, Any], origin: str) -> list[float | None]:
-    start, end, fps = (optional(times, key, (int, float), origin) for key in TIME_KEYS)
+    start, end, fps = (_number(times, key, origin) for key in TIME_KEYS)
     if kind == "image" and (start, end, fps) != (None, None, None):
         raise problem(origin, "'start', 'end' or 'fps' on an image", "times on videos only", "remove them")
     if (start or 0) < 0 or (end is not None and end <= (start or 0)):
@@ -135,6 +142,13 @@ def _times(kind: str, times: Mapping[str, Any], origin: str) -> list[float | Non
     if fps is not None and fps <= 0:
         raise problem(origin, f"fps {fps}", "frames a second above 0", "fix the rate")
     return [None if value is None else float(value) for value in (start, end, fps)]
+
+
+def _number(entry: Mapping[str, Any], key: str, origin: str) -> int | float | None:
+    value = optional(entry, key, (int, float), origin)
+    if value is not None and not abs(value) <= sys.float_info.max:
+        raise problem(origin, f"{key!r} {value!r:.40}", "a finite number", f"fix {key!r}")
+    return value
 
 
 def tagged_record(

@@ -31,7 +31,7 @@ def items(path: str) -> Iterator[Item | ValueError]:
     with open_bytes(path) as file:
         head = file.read(_CHUNK)
         if b"\0" in head:
-            yield _broken(path, 1, ValueError("no text"))
+            yield _no_text(path)
             return
         start = len(_BOM) if head.startswith(_BOM) else 0
         file.seek(start)
@@ -53,15 +53,15 @@ def _lines(path: str, file: Any) -> Iterator[Item | ValueError]:  # noqa: ANN401
             origin = f"{path}:{number}"
             try:
                 yield Item(json.loads(line.decode()), origin)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 yield _broken(path, number, error)
 
 
 def _listed(path: str, file: Any) -> Iterator[Item | ValueError]:  # noqa: ANN401
     try:
         text = file.read().decode()
-    except UnicodeDecodeError as error:
-        yield _broken(path, 1, error)
+    except UnicodeDecodeError:
+        yield _no_text(path)
         return
     decoder, place, line, counted, index = json.JSONDecoder(), text.index("[") + 1, 1, 0, 0
     try:
@@ -78,8 +78,8 @@ def _listed(path: str, file: Any) -> Iterator[Item | ValueError]:  # noqa: ANN40
             place = _after_space(text, place + 1)
         if _after_space(text, place + 1) != len(text):
             raise json.JSONDecodeError("Extra data", text, place + 1)
-    except json.JSONDecodeError as error:
-        yield _broken(path, error.lineno, error)
+    except (ValueError, RecursionError) as error:
+        yield _broken(path, error.lineno if isinstance(error, json.JSONDecodeError) else line, error)
 
 
 def _after_space(text: str, place: int) -> int:
@@ -88,12 +88,16 @@ def _after_space(text: str, place: int) -> int:
     return found.end()
 
 
-def _broken(path: str, line: int, error: ValueError) -> ValueError:
-    if isinstance(error, json.JSONDecodeError):
-        got = f"broken JSON ({error.msg}, column {error.colno})"
-        told = problem(f"{path}:{line}", got, _EXPECTED, "fix this line")
-    else:
-        change = "save it as UTF-8, or unpack it if it is compressed"
-        told = problem(f"{path}:{line}", "bytes that are no UTF-8 text", f"{_EXPECTED}, a tar or Parquet", change)
-    told.__cause__ = error
-    return told
+def _broken(path: str, line: int, error: ValueError | RecursionError) -> ValueError:
+    """Also for JSON that is well formed, but nested too deep or with numbers too long for Python."""
+    if isinstance(error, UnicodeDecodeError):
+        return _no_text(path, line)
+    told = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+    found = problem(f"{path}:{line}", f"broken JSON ({told})", _EXPECTED, "fix this line")
+    found.__cause__ = error
+    return found
+
+
+def _no_text(path: str, line: int = 1) -> ValueError:
+    change = "save it as UTF-8, or unpack it if it is compressed"
+    return problem(f"{path}:{line}", "bytes that are no UTF-8 text", f"{_EXPECTED}, a tar or Parquet", change)

@@ -57,7 +57,7 @@ def _item(tar: tarfile.TarFile, members: list[tarfile.TarInfo], origin: str) -> 
     assert file is not None
     try:
         value = json.loads(file.read().decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return problem(origin, f"broken JSON ({error})", "one JSON object", "fix the .json")
     found: dict[str, ByteRange | TableCell] = {}
     for member, ending in zip(members, endings, strict=True):

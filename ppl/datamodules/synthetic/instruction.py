@@ -10,8 +10,11 @@ import torch
 from torch.utils.data import Dataset
 
 from ppl.datamodules.base import ConversationDataModule, Split
-from ppl.datamodules.processing import DecodedMedium, Processor, Sample
+from ppl.datamodules.lengths import record_lengths
+from ppl.datamodules.media_reading import DecodedMedium
+from ppl.datamodules.processing import Processor, Sample
 from ppl.datamodules.records import PLACEHOLDER, MediumRef, Record, Turn
+from ppl.datamodules.resumable import Loading
 from ppl.datamodules.synthetic.questions import Question, ask, preamble
 from ppl.datamodules.synthetic.world import Scene, random_scene, render
 from ppl.datamodules.templates import TemplateName
@@ -82,17 +85,36 @@ class SyntheticQuestions(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < self.num_questions:
             raise IndexError(index)
+        record, video = self._record(index), index % len(self.scenes)
+        medium = DecodedMedium("video", self._frames[video], record.media[0].path)
+        return self.processor.encode_decoded(record, [medium], for_generation=self.prompt)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Every epoch has the same samples."""
+
+    def kinds(self) -> list[str]:
+        """All are about a video."""
+        return ["video"] * self.num_questions
+
+    def lengths(self) -> list[int]:
+        """Positions of each question's sample, by arithmetic."""
+        return record_lengths([self._record(index) for index in range(self.num_questions)], self.processor)
+
+    def name(self, index: int) -> tuple[str, str]:
+        """A question's id, and where it comes from."""
+        return f"{self.seed}-{index}", f"synthetic question {index} of seed {self.seed}"
+
+    def _record(self, index: int) -> Record:
         _, question, video = self.example(index)
         key = f"synthetic|{self.seed}|{video}|{self.processor.num_frames}"
-        record = Record(
-            id=f"{self.seed}-{index}",
+        name, origin = self.name(index)
+        return Record(
+            id=name,
             turns=[Turn("user", f"{PLACEHOLDER}\n{question.text}"), Turn("assistant", question.answer)],
             media=[MediumRef("video", key)],
             category=question.type,
-            origin=f"synthetic question {index} of seed {self.seed}",
+            origin=origin,
         )
-        medium = DecodedMedium("video", self._frames[video], key)
-        return self.processor.encode_decoded(record, [medium], for_generation=self.prompt)
 
 
 class SyntheticInstructionDataModule(ConversationDataModule):
@@ -115,6 +137,7 @@ class SyntheticInstructionDataModule(ConversationDataModule):
         preamble_words: Words that say nothing about the video before each question; 90 move it past the 77 positions
             that CLIP's text tower was trained on.
         held_out_preamble_words: The same for validation and test; null: as in training.
+        loading: How samples become training batches.
     """
 
     def __init__(
@@ -131,8 +154,9 @@ class SyntheticInstructionDataModule(ConversationDataModule):
         seed: int = 0,
         preamble_words: int = 0,
         held_out_preamble_words: int | None = None,
+        loading: Loading = Loading(),  # noqa: B008  frozen
     ) -> None:
-        super().__init__(batch_size, num_workers, seed)
+        super().__init__(batch_size, num_workers, seed, loading)
         self.num_videos = num_videos
         self.num_questions = num_questions
         self.num_held_out_videos = num_held_out_videos

@@ -6,10 +6,9 @@ Axes: t h w frames, rows, columns | c vision channels | k channels the projector
 
 from __future__ import annotations
 
-import hashlib
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +21,13 @@ from ppl.functional.anyres import best_resolution, num_packed_tokens, pack_tiles
 from ppl.functional.newlines import add_newlines, num_with_newlines
 from ppl.functional.space_to_depth import space_to_depth
 from ppl.functional.windows import Size3
+from ppl.modules.backbones.packed_rows import last_hidden_state
+from ppl.modules.backbones.rotary_precision import kept_rotary
 from ppl.modules.backbones.spec import BackboneSpec
+from ppl.modules.backbones.vision_digest import vision_digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-_NOT_VISION = ("_name_or_path", "architectures", "dtype", "transformers_version")
-"""Fields of a vision tower's config that leave its output, given its weights, as it is."""
 
 
 class Backbone(nn.Module):
@@ -100,6 +98,11 @@ class Backbone(nn.Module):
         """Positions the language model was configured for."""
         return self.hf.config.text_config.max_position_embeddings
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Backbone:
+        """Move and convert all but the precision of rotary frequencies."""
+        with kept_rotary(self.hf):
+            return super()._apply(fn, recurse)
+
     def parts(self) -> Iterator[tuple[str, list[nn.Parameter]]]:
         """Name every parameter's part exactly once: vision tower, language model, and the projector with the rest."""
         vision = list(self.vision_tower.parameters())
@@ -112,15 +115,7 @@ class Backbone(nn.Module):
 
     def vision_identity(self) -> str:
         """A digest of all that decides what `encode_frames` returns: weights, config, layer and normalisation."""
-        spec = self.spec
-        towers = (spec.image_tower, spec.video_tower, spec.has_cls, spec.cls_kept, spec.output_is_last_layer)
-        how = (towers, spec.image_mean, spec.image_std, self.hf.config.vision_feature_layer)
-        config = {k: v for k, v in self.hf.config.vision_config.to_dict().items() if k not in _NOT_VISION}
-        digest = hashlib.sha256(repr((how, sorted(config.items()))).encode())
-        for name, tensor in self.vision_tower.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return digest.hexdigest()
+        return vision_digest(self.vision_tower, self.hf.config, self.spec)
 
     def files(self) -> dict[str, str]:
         """Config and tokenizer files in the hub's layout, as name -> text."""
@@ -191,9 +186,13 @@ class Backbone(nn.Module):
     def forward(
         self, inputs_embeds: Float[Tensor, "b l d"], attention_mask: Int64[Tensor, "b l"]
     ) -> Float[Tensor, "b l v"]:
-        """Run the language model on spliced embeddings and return its logits."""
-        hidden = self.language_model(inputs_embeds=inputs_embeds, attention_mask=attention_mask).last_hidden_state
-        return self.hf.lm_head(hidden)
+        """Run the language model on spliced embeddings and return its logits.
+
+        Args:
+            inputs_embeds: Rows of one sample, or packed rows of several.
+            attention_mask: 0 on padding, 1 elsewhere; in packed rows the samples are 1, 2, ….
+        """
+        return self.hf.lm_head(last_hidden_state(self.language_model, inputs_embeds, attention_mask))
 
     def _encode(self, pixels: UInt8[Tensor, "t 3 H W"], kind: MediaKind) -> Float[Tensor, "t h w c"]:
         tower = getattr(self.hf.model, self.spec.tower(kind))
@@ -207,18 +206,21 @@ class Backbone(nn.Module):
         if self.spec.output_is_last_layer and layer == -1:
             hidden = tower(normal, return_dict=True).last_hidden_state
         else:
-            states = self._hidden_states(tower, normal, kind)
-            hidden = joined([states[i] for i in ([layer] if isinstance(layer, int) else layer)], dim=-1)
+            layers = [layer] if isinstance(layer, int) else layer
+            hidden = joined(self._hidden_states(tower, normal, kind, layers), dim=-1)
         if kind in self.spec.cls_kept:
             return hidden[:, :, None]
         patches = hidden[:, 1:] if self.spec.has_cls else hidden
         side = math.isqrt(patches.shape[1])
         return patches.unflatten(1, (side, side))
 
-    def _hidden_states(self, tower: nn.Module, pixels: Float[Tensor, "t 3 H W"], kind: MediaKind) -> Sequence[Tensor]:
-        """What each of a tower's layers leaves, its embeddings first."""
+    def _hidden_states(
+        self, tower: nn.Module, pixels: Float[Tensor, "t 3 H W"], kind: MediaKind, layers: Sequence[int]
+    ) -> list[Float[Tensor, "t s c"]]:
+        """What some of a tower's layers leave, and no other is kept; 0 are the embeddings, -1 is the last layer."""
         del kind  # for towers that treat some kinds otherwise
-        return tower(pixels, output_hidden_states=True, return_dict=True).hidden_states
+        states = tower(pixels, output_hidden_states=list(layers), return_dict=True).hidden_states
+        return [states[layer] for layer in layers]
 
 
 def joined(tensors: list[Tensor], dim: int = 0) -> Tensor:

@@ -96,16 +96,19 @@ class LlavaNextBackbone(Backbone):
         if adapter:
             yield "bt_adapter", list(adapter)
 
-    def _hidden_states(self, tower: nn.Module, pixels: Float[Tensor, "t 3 H W"], kind: MediaKind) -> Sequence[Tensor]:
+    def _hidden_states(
+        self, tower: nn.Module, pixels: Float[Tensor, "t 3 H W"], kind: MediaKind, layers: Sequence[int]
+    ) -> list[Float[Tensor, "t s c"]]:
         """A BT-Adapter sees a video as one clip, each image and each tile as a clip of one frame."""
         if self.bt_adapter is None:
-            return super()._hidden_states(tower, pixels, kind)
+            return super()._hidden_states(tower, pixels, kind, layers)
         run, depth = super()._hidden_states, self.bt_adapter.depth
         chunks = pixels.split(self.frames_per_forward or len(pixels))  # the tower itself may take a few at a time
-        last = zip(*(run(tower, chunk, kind)[-depth:] for chunk in chunks), strict=True)
+        last = zip(*(run(tower, chunk, kind, range(-depth, 0)) for chunk in chunks), strict=True)
         positions = self.hf.model.vision_tower.embeddings.position_embedding.weight
         num_frames = len(pixels) if kind == "video" else 1
-        return self.bt_adapter([torch.cat(parts) for parts in last], positions, num_frames)
+        states = self.bt_adapter([torch.cat(parts) for parts in last], positions, num_frames)
+        return [states[layer] for layer in layers]
 
 
 def _bt_adapter(hf: Any, depth: int, max_frames: int) -> BTAdapter:  # noqa: ANN401  as `Backbone.hf`

@@ -126,7 +126,7 @@ def _lengthen(config: Any, context_length: int) -> None:  # noqa: ANN401  as `Lo
 def _read_weights(
     kind: type[PreTrainedModel], source: str, folder: Path, config: PreTrainedConfig, options: dict[str, Any]
 ) -> PreTrainedModel:
-    with _only_a_bar():
+    with only_a_bar():
         loaded: Any = kind.from_pretrained(
             folder,
             config=config,
@@ -151,7 +151,7 @@ def _read_weights(
 
 
 @contextmanager
-def _only_a_bar() -> Iterator[None]:
+def only_a_bar() -> Iterator[None]:
     """Of what transformers says while it reads weights, show the progress bar, and that to a terminal only."""
     verbosity, had_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -42,7 +42,7 @@ def quantization_config(
     if missing:
         msg = (
             f"got quantization={quantization!r}, expected bitsandbytes and accelerate to be installed, but "
-            f"{' and '.join(missing)} cannot be found: pip install bitsandbytes accelerate, or set quantization: null"
+            f"{' and '.join(missing)} cannot be found: pip install 'ppl[quantization]', or set quantization: null"
         )
         raise ValueError(msg)
     if quantization == "8bit":

@@ -1,7 +1,10 @@
+from itertools import pairwise
+
 import pytest
 import torch
 
 from ppl.datamodules.processing import Processor
+from ppl.datamodules.resumable import Loading
 from ppl.datamodules.synthetic.instruction import QuestionMix, SyntheticInstructionDataModule, SyntheticQuestions
 from ppl.datamodules.synthetic.questions import QUESTION_TYPES
 from ppl.datamodules.synthetic.world import render
@@ -146,3 +149,18 @@ def test_an_index_outside_is_an_error(inputs):
     assert len(list(dataset)) == 3
     with pytest.raises(IndexError):
         dataset[-1]
+
+
+def test_loading_is_that_of_every_data_module(made):
+    """By length: no sample is longer than those of the batch before it, within the one stretch that is sorted."""
+    data = made(loading=Loading(group_by_length=True, interleave=False), batch_size=5)
+    data.setup("fit")
+    dataset = data.dataset("train")
+    assert dataset.lengths() == [len(dataset[index].input_ids) for index in range(20)]
+    assert len(set(dataset.lengths())) > 1
+    assert dataset.kinds() == ["video"] * 20
+    spans = sorted(
+        (min(n), max(n)) for n in ([int(row.sum()) for row in b["attention_mask"]] for b in data.train_dataloader())
+    )
+    assert all(high <= low for (_, high), (low, _) in pairwise(spans))
+    assert dataset.name(3) == (dataset[3].id, "synthetic question 3 of seed 0")

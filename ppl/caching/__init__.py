@@ -1,0 +1,1 @@
+"""Filling a folder with the features of a recipe's media, before it trains."""
