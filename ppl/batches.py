@@ -1,11 +1,12 @@
 """What the data side and the model side agree on: batches, media and the model's demands on its inputs.
 
-Axes: b samples | l text positions, visual placeholders included | f frames and tiles of all media of a batch
-| H W pixel rows, columns | p prompt tokens of the aligner's text tower.
+Axes: b rows | n samples, as many as rows unless rows are packed | l text positions, visual placeholders included
+| f frames and tiles of all media of a batch | H W pixel rows, columns | p prompt tokens of the aligner's text tower.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 IGNORE_INDEX = -100
 """Label of a position that carries no loss (PyTorch's and transformers' default)."""
 
+BLANK = ""
+"""Id of a sample that fills up a process's share of a dataset: it has no labels, and counts nowhere."""
+
 MediaKind = Literal["image", "multi_image", "video"]
 """``image``: the only image of a sample, possibly tiled; ``multi_image``: one of several; ``video``: sampled frames."""
 
@@ -27,7 +31,7 @@ class MediumInfo(NamedTuple):
     """Everything about one medium of a batch except its pixels."""
 
     sample: int
-    """Row of the batch the medium belongs to."""
+    """Number of the sample in the batch that the medium belongs to: of its id, its prompt, …"""
     kind: MediaKind
     num_frames: int
     """Frames of a video; views of an image (1, or 1 + its tiles)."""
@@ -35,6 +39,13 @@ class MediumInfo(NamedTuple):
     """Upright (height, width) of the original, in pixels."""
     key: str
     """Stable identity of the pixels, for feature caches; empty means: do not cache."""
+    has_pixels: bool = True
+    """False: its features are kept under its key, and none of its frames are in ``pixel_values``."""
+
+    @property
+    def num_pixel_frames(self) -> int:
+        """Frames in ``pixel_values``."""
+        return self.num_frames if self.has_pixels else 0
 
 
 ResizeMode = Literal["squash", "crop", "pad"]
@@ -89,25 +100,74 @@ class MediaText:
 
 
 class Batch(TypedDict):
-    """A padded batch of conversations and their media."""
+    """A padded batch of conversations and their media.
+
+    A row is a sample, or, in training, several one after the other (packed): see `ppl.functional.packing`.
+    """
 
     input_ids: Int64[Tensor, "b l"]
     attention_mask: Int64[Tensor, "b l"]
+    """0 on padding, 1 elsewhere; in packed rows the samples are 1, 2, …, left to right."""
     labels: Int64[Tensor, "b l"]
-    """Next-token targets, not shifted; ``IGNORE_INDEX`` on prompts, visual tokens and padding."""
+    """Next-token targets, not shifted; ``IGNORE_INDEX`` on prompts, visual tokens, padding, and where samples start."""
     pixel_values: UInt8[Tensor, "f 3 H W"]
-    """Resized but not normalised; frames follow the order of ``media``. Empty (f = 0) without media."""
+    """Resized but not normalised; frames follow the order of ``media``, but for media whose features are kept.
+
+    Empty (f = 0) without frames.
+    """
     media: list[MediumInfo]
     """In the order of their placeholders: row by row, left to right."""
     prompts: list[str]
-    """The text each row's media are scored against."""
-    prompt_ids: Int64[Tensor, "b p"] | None
+    """The text each sample's media are scored against."""
+    prompt_ids: Int64[Tensor, "n p"] | None
     """``prompts`` for the aligner's text tower; None when the model has no aligner."""
     ids: list[str]
+    """Of each sample, row by row, left to right; so are prompts, categories and answers."""
     categories: list[str]
     """A label to group accuracies by; empty when a record has none."""
     answers: list[str]
-    """The reference answer of each row's last turn; empty when unknown."""
+    """The reference answer of each sample's last turn; empty when unknown."""
+
+
+class AskedBatch(Batch):
+    """Left-padded prompts that share their media, whose pixels are there once: those of the first row.
+
+    ``media`` still lists them row by row.
+    """
+
+    rows: list[str]
+    """The line of each question of a benchmark, with its answer still empty."""
+    rows_at_a_time: int
+    """Most prompts that are pooled and answered at once."""
+    max_new_tokens: int
+    """Longest answer, in tokens."""
+
+
+class CountingLoader(ABC):
+    """A train loader that counts what it loads."""
+
+    @abstractmethod
+    def metrics(self) -> dict[str, float]:
+        """Shares and counts since the start, of this process."""
+
+
+class PreferenceBatch(Batch):
+    """Pairs of a better and a worse answer: twice as many rows of text as of anything else, the better ones first.
+
+    Row i and row b + i share media, prompt, id and category, which are there once, of the pair: ``media`` count pairs.
+    """
+
+    rejected: list[str]
+    """The worse answer of each pair; ``answers`` are the better ones."""
+
+
+class KeptFeatures(NamedTuple):
+    """Features of media in a folder, whose frames need not be decoded."""
+
+    folder: str
+    """Where they are, and what else is to be known of these media."""
+    has: Callable[[str], bool]
+    """Whether those of a medium's key are there, whole."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +193,10 @@ class InputSpec:
     media_text: MediaText = MediaText()
     token_groups: Callable[[MediumInfo], list[int]] | None = None
     """Placeholders of each stretch of a medium, for ``media_text``; None: a medium is one stretch."""
+    caches_features: bool = False
+    """Whether features of a medium are kept by its key, so that every epoch has to show the same pixels."""
+    kept_features: Callable[[], KeptFeatures | None] | None = None
+    """Tells, in the process that is about to train, which features it will find in a folder; None: in none."""
 
 
 class ContrastiveBatch(TypedDict):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ppl import __version__
-from ppl.commands import ablate, chat, convert, heatmap, plan, redundancy
+from ppl.commands import ablate, cache, chat, compare, convert, data, export, heatmap, plan, redundancy, replay, score
 from ppl.runtime import configure_process
 
 LIGHTNING_SUBCOMMANDS = {
@@ -70,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="SUBCOMMAND")
     for name, text in LIGHTNING_SUBCOMMANDS.items():
         commands.add_parser(name, help=text, add_help=False)
-    for command in (chat, heatmap, ablate, redundancy, convert, plan):
+    for command in (chat, cache, heatmap, ablate, redundancy, convert, plan, data, export, replay, score, compare):
         command.add_parser(commands)
     return parser
 

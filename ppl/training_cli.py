@@ -8,15 +8,31 @@ from collections.abc import Sequence
 
 from jsonargparse import set_parsing_settings
 from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
-from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins.io import CheckpointIO
 
 from ppl.callbacks.answer_writer import AnswerWriter
+from ppl.callbacks.exact_resume import ExactResume
+from ppl.callbacks.loader_wait import LoaderWait
 from ppl.callbacks.loading_report import LoadingReport
+from ppl.callbacks.loggers import run_loggers
+from ppl.callbacks.loss_spikes import LossSpikes
 from ppl.callbacks.metrics_writer import MetricsWriter
+from ppl.callbacks.non_finite_steps import NonFiniteSteps
+from ppl.callbacks.out_of_memory import OutOfMemory
 from ppl.callbacks.prediction_writer import PredictionWriter
+from ppl.callbacks.preemption import Preemption
+from ppl.callbacks.progress_bar import ThroughputBar
+from ppl.callbacks.row_writer import RowWriter
+from ppl.callbacks.run_record import RunRecord
+from ppl.callbacks.throughput import Throughput
 from ppl.callbacks.training_summary import TrainingSummary
 from ppl.misspelt_keys import misspelt_keys
+from ppl.modules.gradient_check import GradientCheck
+from ppl.modules.tuning import TuningModule
+from ppl.saving.checkpoint_io import VerifiedCheckpointIO
+from ppl.starting_weights import start_from
 
 
 def run_training_cli(args: Sequence[str] | None = None) -> LightningCLI:
@@ -39,12 +55,38 @@ def run_training_cli(args: Sequence[str] | None = None) -> LightningCLI:
 
 
 class _RecipeCLI(LightningCLI):
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what is no argument of the model, the data or the trainer."""
+        what = "checkpoint of another run whose weights this one begins with; see `ppl.starting_weights`"
+        parser.add_argument("--init_from", type=str | None, default=None, help=what)
+
+    def instantiate_classes(self) -> None:
+        """Let the model begin with other weights, unless ``--ckpt_path`` has all that is asked for."""
+        super().instantiate_classes()
+        config = self.config[str(self.subcommand)]
+        if config.init_from is not None and not (self.subcommand in ("test", "predict") and config.get("ckpt_path")):
+            if not isinstance(self.model, TuningModule):
+                name = type(self.model).__name__
+                msg = f"got init_from={config.init_from!r} with {name}, expected a model to tune: leave init_from out"
+                raise TypeError(msg)
+            start_from(self.model, config.init_from)
+
     def instantiate_trainer(self, **kwargs: object) -> Trainer:
-        """Add a progress bar, unless the recipe has its own or wants none."""
+        """Add what the recipe has none of its own of: a progress bar if it wants one, defaults, verified files."""
         config = self.config_init[str(self.subcommand)].trainer
         own = config.callbacks or []
         if config.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in own):
-            kwargs["callbacks"] = [*own, RichProgressBar(leave=True)]
+            own = [*own, ThroughputBar()]
+        folder = config.default_root_dir or "."
+        kwargs["logger"] = run_loggers(config.logger, folder, str(self.subcommand)) or False
+        kwargs["profiler"] = config.profiler or LoaderWait()
+        chosen = {type(callback): callback for callback in own}
+        defaults = [chosen.get(type(callback), callback) for callback in self.trainer_defaults["callbacks"]]
+        self.trainer_defaults = {**self.trainer_defaults, "callbacks": defaults}
+        kwargs["callbacks"] = [callback for callback in own if callback not in defaults]  # in the defaults' places
+        plugins = config.plugins if isinstance(config.plugins, list) else [config.plugins] if config.plugins else []
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            kwargs["plugins"] = [*plugins, VerifiedCheckpointIO()]
         return super().instantiate_trainer(**kwargs)
 
 
@@ -60,10 +102,25 @@ def _run(args: Sequence[str] | None) -> LightningCLI:
         seed_everything_default=0,
         auto_configure_optimizers=False,
         trainer_defaults={
-            "callbacks": [TrainingSummary(), LoadingReport(), MetricsWriter(), AnswerWriter(), PredictionWriter()],
+            "callbacks": [
+                TrainingSummary(),
+                ExactResume(),
+                GradientCheck(),
+                LoadingReport(),
+                Throughput(),
+                MetricsWriter(),
+                AnswerWriter(),
+                PredictionWriter(),
+                RowWriter(),
+                OutOfMemory(),
+                LossSpikes(),
+                NonFiniteSteps(),  # after those that look at gradients, which it drops
+                Preemption(),  # last: its checkpoint is of what the others have done
+            ],
             "enable_model_summary": False,
             "log_every_n_steps": 10,
         },
+        save_config_callback=RunRecord,
         save_config_kwargs={"overwrite": True},
         parser_kwargs={**options, **dict.fromkeys(("fit", "validate", "test", "predict"), options)},
         args=None if args is None else list(args),  # Lightning warns of arguments beside those of the command line

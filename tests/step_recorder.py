@@ -15,16 +15,18 @@ class StepRecorder(Callback):
     Args:
         file: Where to write; the rank is appended to its name.
         kill_at: Batch, counted from the start of the run, in whose backward pass the process kills itself; -1: none.
+        by: The signal it does so by.
     """
 
-    def __init__(self, file: str, kill_at: int = -1) -> None:
+    def __init__(self, file: str, kill_at: int = -1, by: int = int(signal.SIGKILL)) -> None:
+        self.by = by
         self.file = Path(file)
         self.kill_at = kill_at
         self.steps = 0
 
     def on_before_backward(self, trainer, pl_module, loss):
         if self.steps == self.kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.by)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.steps += 1

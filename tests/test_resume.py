@@ -25,10 +25,14 @@ WORDS = [
 
 
 def words(folder, name, *more, record="", kill_at=-1):
-    """The command of a run with a checkpoint every other step and a line each."""
+    """The command of a run with a line each step, and a checkpoint every other step and at each epoch's end."""
     checkpoint = {"dirpath": str(folder / f"{name}_ckpt"), "every_n_train_steps": 2, "save_top_k": -1}
+    ends = {"dirpath": str(folder / f"{name}_ends"), "save_top_k": -1, "every_n_epochs": 1}
     callbacks = [
-        {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": checkpoint},
+        *(
+            {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": where}
+            for where in (checkpoint, ends)
+        ),
         {
             "class_path": "tests.step_recorder.StepRecorder",
             "init_args": {"file": str(folder / (record or name)), "kill_at": kill_at},
@@ -82,3 +86,6 @@ def test_killed_and_resumed(folder):
         done = int(checkpoint.stem.split("step=")[1])
         run(*words(folder, name, *more, f"--ckpt_path={checkpoint}", record=f"{name}_again"))
         assert steps(folder, f"{name}_again") == whole[done:], f"killed in step {at}, {name}"
+    [checkpoint] = (folder / "whole_ends").glob(f"*step={STEPS}.ckpt")
+    run(*words(folder, "whole", *BY_STEPS, f"--ckpt_path={checkpoint}", record="ended"))
+    assert steps(folder, "ended") == whole[STEPS:], "from an epoch's end"

@@ -8,7 +8,7 @@ from pathlib import Path
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from ppl.batches import Batch
+from ppl.batches import BLANK, Batch
 
 
 class AnswerWriter(Callback):
@@ -47,6 +47,6 @@ class AnswerWriter(Callback):
         videos |= {medium.sample: medium.key or videos[medium.sample] for medium in reversed(batch["media"])}
         rows = zip(batch["ids"], videos.values(), batch["categories"], outputs["correct"].tolist(), strict=True)
         with self.path(trainer).open("a") as file:
-            for i, video, category, correct in rows:
+            for i, video, category, correct in (row for row in rows if row[0] != BLANK):
                 row = {"id": i, "video": video, "category": category, "correct": bool(correct)}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")

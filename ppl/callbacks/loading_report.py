@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
-
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-
-class Report(Protocol):
-    """What a train loader counts."""
-
-    def metrics(self) -> dict[str, float]:
-        """Shares and counts since the start, of this process."""
-        ...
-
-
-@runtime_checkable
-class ReportingLoader(Protocol):
-    """A train loader that counts what it loads."""
-
-    report: Report
+from ppl.batches import CountingLoader
 
 
 class LoadingReport(Callback):
     """Log the train loader's counts each step, and tell them in the end; of several processes, those of the first.
 
-    ``data/padding`` is the share of positions that are padding, ``data/bad_samples`` how many samples were replaced.
+    ``data/padding`` is the share of positions that are padding, ``data/padding_unpacked`` what it would be if no row
+    were packed, ``data/bad_samples`` how many samples were replaced.
     """
 
     def on_train_batch_end(
@@ -45,7 +31,9 @@ class LoadingReport(Callback):
         """Tell the counts."""
         metrics = self._metrics(trainer)
         if "data/padding" in metrics:
-            rank_zero_info(f"padding: {metrics['data/padding']:.1%} of all positions")
+            unpacked = metrics.get("data/padding_unpacked")
+            without = "" if unpacked is None else f"; without packing {unpacked:.1%}"
+            rank_zero_info(f"padding: {metrics['data/padding']:.1%} of all positions{without}")
         if metrics.get("data/bad_samples"):
             rank_zero_warn(
                 f"{metrics['data/bad_samples']:.0f} samples could not be loaded and were replaced by others; they are "
@@ -55,4 +43,4 @@ class LoadingReport(Callback):
     @staticmethod
     def _metrics(trainer: Trainer) -> dict[str, float]:
         loader = trainer.train_dataloader
-        return loader.report.metrics() if isinstance(loader, ReportingLoader) else {}
+        return loader.metrics() if isinstance(loader, CountingLoader) else {}

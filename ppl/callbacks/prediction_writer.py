@@ -15,6 +15,8 @@ from ppl.batches import Batch
 class PredictionWriter(BasePredictionWriter):
     """Append each batch's answers to ``predictions.jsonl`` (one file per process if there are several).
 
+    Answers to benchmark questions are `RowWriter`'s.
+
     Args:
         output: File to write; null: ``predictions.jsonl`` in the run's folder.
     """
@@ -46,6 +48,8 @@ class PredictionWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Append one batch."""
-        del pl_module, batch_indices, batch, batch_idx, dataloader_idx
+        del pl_module, batch_indices, batch_idx, dataloader_idx
+        if "rows" in batch:
+            return
         with self.path(trainer).open("a") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in prediction)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from lightning import Callback, Trainer
@@ -21,10 +22,16 @@ class TrainingSummary(Callback):
         table = Table(title=f"{type(pl_module).__name__}: what trains")
         table.add_column("part")
         table.add_column("parameters", justify="right")
-        table.add_column("learning rate", justify="right")
+        for column in ("learning rate", "weight decay", "warm-up"):
+            table.add_column(column, justify="right")
         for part in pl_module.parts:
-            rate = "frozen" if part.learning_rate is None else f"{part.learning_rate:g}"
-            table.add_row(part.name, f"{sum(p.numel() for p in part.parameters):,}", rate)
+            size = f"{sum(map(math.prod, part.whole_shapes())):,}"
+            if part.learning_rate is None:
+                table.add_row(part.name, size, "frozen")
+                continue
+            decay = pl_module.weight_decay if part.weight_decay is None else part.weight_decay
+            warmup = pl_module.warmup_ratio if part.warmup_ratio is None else part.warmup_ratio
+            table.add_row(part.name, size, f"{part.learning_rate:g}", f"{decay:g}", f"{100 * warmup:g} %")
         tokens = self._visual_tokens(trainer, pl_module.input_spec)
         if tokens is not None:
             table.caption = tokens

@@ -16,3 +16,8 @@ def add_media_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-frames", type=int, help="frames to sample (default: as in training)")
     parser.add_argument("--start", type=float, help="start of the clip, in seconds")
     parser.add_argument("--end", type=float, help="end of the clip, in seconds")
+    parser.add_argument(
+        "--cache",
+        metavar="FOLDER",
+        help="keep the vision tower's features there: model.cache.folder of runs with the same frozen tower, say",
+    )

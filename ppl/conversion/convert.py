@@ -16,11 +16,12 @@ import transformers
 from rich.console import Console
 
 from ppl import __version__
-from ppl.conversion.folder import BACKBONE, REPORT, check_absent, write_folder
+from ppl.conversion.folder import BACKBONE, CONVERTED, REPORT, write_folder
 from ppl.conversion.llava_video import convert_llava_video
 from ppl.conversion.rules import Renamed
 from ppl.conversion.source import Source, open_source
 from ppl.conversion.video_llava import convert_video_llava
+from ppl.folders import check_absent
 
 Kind = Literal["ppllava", "video-llava", "llava-video"]
 SIGNS: dict[Kind, str] = {
@@ -39,7 +40,7 @@ def run_convert(options: argparse.Namespace) -> None:
         ValueError: It is no checkpoint of a known kind, something in it is not as expected, or the target exists.
     """
     target = Path(options.target)
-    check_absent(target, overwrite=options.overwrite)
+    check_absent(target, CONVERTED, overwrite=options.overwrite)
     source = open_source(
         options.source,
         options.revision,

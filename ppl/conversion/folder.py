@@ -6,10 +6,7 @@ Axes: none; tensors pass through whole.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,9 +21,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ppl.conversion.rules import Renamed, check_complete, shapes_of
+from ppl.folders import Kind, new_folder
 
 REPORT = "conversion.json"
 BACKBONE = "backbone.yaml"
+CONVERTED = Kind("converted model", REPORT, "--overwrite")
 
 
 @dataclass
@@ -69,45 +68,9 @@ def write_folder(
         ValueError: The folder exists, or the tensors are not the model's.
     """
     check_complete(converted.weights.tensors, shapes_of(converted.model), type(converted.model).__name__)
-    with new_folder(folder, overwrite=overwrite) as partial:
+    with new_folder(folder, CONVERTED, overwrite=overwrite) as partial:
         _write_texts(converted, partial, folder, account, dtype)
         _write_tensors(converted, partial, dtype, max_shard_size)
-
-
-@contextmanager
-def new_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give a folder to write into, which gets its name when everything is in it, and is removed if that fails.
-
-    Raises:
-        ValueError: As `check_absent`.
-    """
-    check_absent(folder, overwrite=overwrite)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
-def check_absent(folder: Path, *, overwrite: bool) -> None:
-    """Refuse to write over anything but an earlier conversion, and that only if told to.
-
-    Raises:
-        ValueError: Something else is there.
-    """
-    if not folder.exists():
-        return
-    if not (folder / REPORT).is_file():
-        msg = f"got {folder}, which exists and is no converted model (no {REPORT}); name a new folder, or remove it"
-        raise ValueError(msg)
-    if not overwrite:
-        msg = f"got {folder}, which exists; add --overwrite to convert into it again, or name a new folder"
-        raise ValueError(msg)
 
 
 def _write_texts(

@@ -17,8 +17,9 @@ import torch
 import transformers
 import yaml
 
-from ppl.conversion.folder import REPORT, check_absent, new_folder
+from ppl.conversion.folder import CONVERTED, REPORT
 from ppl.conversion.rules import Renamed, check_complete, shapes_of
+from ppl.folders import check_absent, new_folder
 from ppl.modules.sft import SFTModule
 from ppl.modules.video_llm import VideoLLM
 
@@ -65,7 +66,7 @@ def write_checkpoint(
     Raises:
         ValueError: The folder exists, or the tensors are not the model's.
     """
-    check_absent(folder, overwrite=overwrite)  # before what takes long
+    check_absent(folder, CONVERTED, overwrite=overwrite)  # before what takes long
     shapes = {f"model.{name}": shape for name, shape in shapes_of(converted.model).items()}
     check_complete(converted.weights.tensors, shapes, "the model")
     weights = converted.weights
@@ -73,7 +74,7 @@ def write_checkpoint(
     recipe = _recipe(converted, folder, dtype)
     model = {"class_path": _SFT, "init_args": recipe}
     texts = {REPORT: json.dumps(report, indent=2) + "\n", RECIPE: yaml.safe_dump({"model": model}, sort_keys=False)}
-    with new_folder(folder, overwrite=overwrite) as partial:
+    with new_folder(folder, CONVERTED, overwrite=overwrite) as partial:
         torch.save(_checkpoint(converted, recipe, dtype), partial / CHECKPOINT)
         for name, text in (converted.files | texts).items():
             (partial / name).parent.mkdir(exist_ok=True)

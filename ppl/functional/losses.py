@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from ppl.batches import IGNORE_INDEX
 
 
-def next_token_loss(logits: Float[Tensor, "b l v"], labels: Int64[Tensor, "b l"]) -> Float[Tensor, ""]:
+def next_token_loss(
+    logits: Float[Tensor, "b l v"], labels: Int64[Tensor, "b l"], label_smoothing: float = 0.0
+) -> Float[Tensor, ""]:
     """Average the cross-entropy of predicting each labelled token from those before it.
 
     Only the labelled positions are copied and promoted to fp32: visual tokens, most of a batch, carry no label.
@@ -21,6 +23,7 @@ def next_token_loss(logits: Float[Tensor, "b l v"], labels: Int64[Tensor, "b l"]
     Args:
         logits: The language model's scores at each position.
         labels: Targets, not shifted; ``IGNORE_INDEX`` where there is no loss.
+        label_smoothing: Share of each target spread over the whole vocabulary (Szegedy et al. 2016, section 7).
 
     Returns:
         The mean over labelled positions of the whole batch, in fp32 at least.
@@ -37,4 +40,5 @@ def next_token_loss(logits: Float[Tensor, "b l v"], labels: Int64[Tensor, "b l"]
             "template marks them"
         )
     dtype = torch.promote_types(logits.dtype, torch.float32)
-    return F.cross_entropy(logits[:, :-1][is_target].to(dtype), targets[is_target])
+    scores = logits[:, :-1][is_target].to(dtype)
+    return F.cross_entropy(scores, targets[is_target], label_smoothing=label_smoothing)

@@ -161,7 +161,7 @@ class AlignModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW by part, warm-up, then a cosine to zero over the whole run."""
         steps = int(self.trainer.estimated_stepping_batches)
-        return optimizer_and_schedule(self.parts, self.weight_decay, round(self.warmup_ratio * steps), steps)
+        return optimizer_and_schedule(self.parts, self.weight_decay, self.warmup_ratio, steps)
 
     def train(self, mode: bool = True) -> AlignModule:
         """Switch to training, except for a frozen vision tower, which stays in evaluation mode."""

@@ -1,37 +1,44 @@
-"""Accuracy by category, over batches and processes."""
+"""Means by category, over batches and processes: of which answers are right, or of their marks.
+
+Axes: b samples.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor, distributed
+from torchmetrics import MeanMetric
 
 
 class CategoryAccuracy:
-    """Count right answers per category; categories need not appear in every batch or on every rank."""
+    """A torchmetrics mean for each category; categories need not appear in every batch or on every rank."""
 
     def __init__(self) -> None:
-        self._counts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+        self._means: dict[str, MeanMetric] = {}
+        self._device = torch.device("cpu")
 
-    def update(self, categories: list[str], correct: Bool[Tensor, " b"]) -> None:
-        """Add one batch."""
-        for category, is_right in zip(categories, correct.tolist(), strict=True):
-            counts = self._counts[category]
-            counts[0] += is_right
-            counts[1] += 1
+    def update(self, categories: list[str], correct: Bool[Tensor, " b"] | Float[Tensor, " b"]) -> None:
+        """Add one batch, of answers that are right or wrong, or of their marks."""
+        self._device = correct.device
+        places: dict[str, list[int]] = {}
+        for category, place in zip(categories, range(len(correct)), strict=True):
+            places.setdefault(category, []).append(place)
+        for category, chosen in places.items():
+            self._mean(category).update(correct[chosen].float())
 
     def compute(self) -> dict[str, float]:
-        """Share of right answers by category, and their unweighted mean as ``mean``; then start over."""
-        gathered: list[dict[str, list[int]] | None] = [dict(self._counts)]
+        """Mean of each category, and their unweighted mean as ``mean``; then start over."""
+        names = set(self._means)
         if distributed.is_available() and distributed.is_initialized():
-            gathered = [None] * distributed.get_world_size()
-            distributed.all_gather_object(gathered, dict(self._counts))
-        self._counts.clear()
-        totals: defaultdict[str, torch.Tensor] = defaultdict(lambda: torch.zeros(2, dtype=torch.int64))
-        for counts in gathered:
-            for category, pair in (counts or {}).items():
-                totals[category] += torch.tensor(pair)
-        shares = {category: (right / seen).item() for category, (right, seen) in sorted(totals.items())}
+            gathered: list[set[str]] = [set()] * distributed.get_world_size()
+            distributed.all_gather_object(gathered, names)
+            names = set().union(*gathered)
+            for name in names - self._means.keys():  # every process takes part in every mean
+                self._mean(name).update(torch.zeros((), device=self._device), 0.0)
+        shares = {name: self._mean(name).compute().item() for name in sorted(names)}
+        self._means.clear()
         return shares | ({"mean": sum(shares.values()) / len(shares)} if shares else {})
+
+    def _mean(self, category: str) -> MeanMetric:
+        return self._means.setdefault(category, MeanMetric(nan_strategy="disable").to(self._device))

@@ -1,44 +1,67 @@
-"""What trains, and how fast: a learning rate for each part, or none."""
+"""What trains, and how: a learning rate for each part, or none."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import NamedTuple
 
+import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torch.optim import AdamW
-from transformers import get_cosine_schedule_with_warmup
+from torch.optim.lr_scheduler import LambdaLR
 
+from ppl.functional.schedules import warmup_cosine
 from ppl.modules.lora import lora_parameters
 from ppl.modules.video_llm import VideoLLM
+
+
+@dataclass(frozen=True)
+class PartTraining:
+    """How one part trains, where its peak learning rate alone does not say it.
+
+    Args:
+        learning_rate: The peak; 0 freezes the part.
+        weight_decay: AdamW's decay of its matrices; null: the model's.
+        warmup_ratio: Share of the run over which its rate rises; null: the model's.
+    """
+
+    learning_rate: float
+    weight_decay: float | None = None
+    warmup_ratio: float | None = None
 
 
 @dataclass(frozen=True)
 class LearningRates:
     """Peak learning rate of each part; null or 0 freezes it (on the command line only 0 is understood).
 
+    In place of a number, ``{learning_rate: 1.0e-3, weight_decay: 0.1, warmup_ratio: 0.1}`` gives a part a decay and a
+    warm-up of its own.
+
     The defaults are PPLLaVA's: language model, projector and text tower at 2e-5, the rest frozen; but a BT-Adapter,
     which its papers do not have, trains as in its code.
 
     Args:
         language_model: Layers, embeddings and head of the language model.
-        projector: The projector and the newline embedding.
+        projector: The projector.
         text_tower: The aligner's text encoder, position table included.
         aligner_projection: The aligner's layer norm and visual projection.
         vision_tower: The backbone's vision tower.
         bt_adapter: The branch beside it, where the backbone has one: it starts untrained.
         lora: Adapters in the language model, of which nothing else trains beside them (Video-LLaVA's rate).
+        newline: The embedding that ends rows, frames or media, where the backbone has one.
     """
 
-    language_model: float | None = 2e-5
-    projector: float | None = 2e-5
-    text_tower: float | None = 2e-5
-    aligner_projection: float | None = None
-    vision_tower: float | None = None
-    bt_adapter: float | None = 2e-5
-    lora: float | None = 2e-4
+    language_model: float | PartTraining | None = 2e-5
+    projector: float | PartTraining | None = 2e-5
+    text_tower: float | PartTraining | None = 2e-5
+    aligner_projection: float | PartTraining | None = None
+    vision_tower: float | PartTraining | None = None
+    bt_adapter: float | PartTraining | None = 2e-5
+    lora: float | PartTraining | None = 2e-4
+    newline: float | PartTraining | None = 2e-5
 
 
 class Part(NamedTuple):
@@ -47,6 +70,17 @@ class Part(NamedTuple):
     name: str
     parameters: list[nn.Parameter]
     learning_rate: float | None
+    """At its peak; None: frozen."""
+    weight_decay: float | None = None
+    """None: the run's."""
+    warmup_ratio: float | None = None
+    """None: the run's."""
+    shapes: tuple[torch.Size, ...] | None = None
+    """Of the parameters when whole, of which FSDP1 leaves pieces; None: they are whole."""
+
+    def whole_shapes(self) -> Sequence[torch.Size]:
+        """Shape of each parameter, whatever share of it this process has."""
+        return self.shapes if self.shapes is not None else [p.shape for p in self.parameters]
 
 
 def split_parts(model: VideoLLM, rates: LearningRates) -> list[Part]:
@@ -56,6 +90,10 @@ def split_parts(model: VideoLLM, rates: LearningRates) -> list[Part]:
     so is a language model with adapters.
     """
     groups = dict(model.backbone.parts())
+    newline = getattr(model.backbone.hf.model, "image_newline", None)
+    if newline is not None:
+        groups["projector"] = [p for p in groups["projector"] if p is not newline]
+        groups["newline"] = [newline]
     frozen: set[str] = set()
     if model.aligner is not None:
         aligner = dict(model.aligner.parts())
@@ -68,7 +106,7 @@ def split_parts(model: VideoLLM, rates: LearningRates) -> list[Part]:
         groups["language_model"] = [p for p in groups["language_model"] if p not in apart]
         groups["lora"] = adapters
     names = [f.name for f in fields(rates) if f.name in groups]
-    return [Part(name, groups[name], None if name in frozen else getattr(rates, name) or None) for name in names]
+    return [_part(name, groups[name], None if name in frozen else getattr(rates, name)) for name in names]
 
 
 def freeze_parts(parts: list[Part]) -> None:
@@ -104,20 +142,43 @@ def build_optimizer(parts: list[Part], weight_decay: float) -> AdamW:
 
 
 def optimizer_and_schedule(
-    parts: list[Part], weight_decay: float, num_warmup_steps: int, num_steps: int
+    parts: list[Part], weight_decay: float, warmup_ratio: float, num_steps: int
 ) -> OptimizerLRSchedulerConfig:
-    """`build_optimizer`, with rates that rise linearly and then fall by a cosine to zero, step by step."""
+    """`build_optimizer`, with rates that rise linearly and then fall by a cosine to zero, step by step.
+
+    Args:
+        parts: Of the model.
+        weight_decay: Of parts that have none of their own.
+        warmup_ratio: Share of the steps over which rates rise, of parts that have none of their own.
+        num_steps: Of the whole run.
+    """
     optimizer = build_optimizer(parts, weight_decay)
-    schedule = get_cosine_schedule_with_warmup(optimizer, num_warmup_steps, num_steps)
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    ratios = {part.name: warmup_ratio if part.warmup_ratio is None else part.warmup_ratio for part in parts}
+    factors = [
+        partial(
+            warmup_cosine,
+            num_warmup_steps=round(ratios[group["name"].partition("/")[0]] * num_steps),
+            num_steps=num_steps,
+        )
+        for group in optimizer.param_groups
+    ]
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factors), "interval": "step"}}
+
+
+def _part(name: str, parameters: list[nn.Parameter], rate: float | PartTraining | None) -> Part:
+    training = rate if isinstance(rate, PartTraining) else PartTraining(rate or 0.0)
+    shapes = tuple(p.shape for p in parameters)
+    return Part(name, parameters, training.learning_rate or None, training.weight_decay, training.warmup_ratio, shapes)
 
 
 def _groups(parts: list[Part], weight_decay: float) -> Iterator[dict]:
     for part in parts:
-        trained = [p for p in part.parameters if p.requires_grad]
+        trained = [
+            (p, len(shape)) for p, shape in zip(part.parameters, part.whole_shapes(), strict=True) if p.requires_grad
+        ]
         for decays in (True, False):
-            chosen = [p for p in trained if (p.ndim > 1) == decays]
+            chosen = [p for p, ndim in trained if (ndim > 1) == decays]
             if chosen:
                 name = f"{part.name}/{'decay' if decays else 'no_decay'}"
-                decay = weight_decay if decays else 0.0
+                decay = (weight_decay if part.weight_decay is None else part.weight_decay) if decays else 0.0
                 yield {"params": chosen, "lr": part.learning_rate, "weight_decay": decay, "name": name}

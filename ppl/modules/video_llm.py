@@ -11,20 +11,23 @@ from threading import Event
 
 import torch
 from jaxtyping import Float, Int64, UInt8
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from transformers import Cache
 from transformers.generation.streamers import BaseStreamer
 
 from ppl.batches import Batch, InputSpec, MediaKind, MediumInfo
+from ppl.functional.noise import add_embedding_noise
 from ppl.functional.splicing import splice_visual_tokens
 from ppl.modules.aligner_patches import check_aligner, encode_frames, split_grid
 from ppl.modules.aligners.base import Aligner
 from ppl.modules.backbones.base import Backbone, joined
-from ppl.modules.feature_cache import FeatureCache
+from ppl.modules.feature_cache import FeatureCache, check_pixels
 from ppl.modules.generation import Generation, generate
 from ppl.modules.pool_site import PoolSite, check_grid, pool_and_project, pooled_size
 from ppl.modules.poolers.base import Pooler
 from ppl.modules.positions import GridPositions
+from ppl.modules.taking_part import is_sharded, take_part, with_blanks
+from ppl.modules.tower_identity import autocast_precision, weights_identity
 
 
 class VideoLLM(nn.Module):
@@ -67,6 +70,7 @@ class VideoLLM(nn.Module):
         self.pool_site: PoolSite = pool_site
         self.cache = cache
         self._tower_identity: str | None = None
+        self.is_set_up = False  # by `ppl.modules.sharding.set_up`
 
     @property
     def input_spec(self) -> InputSpec:
@@ -83,6 +87,7 @@ class VideoLLM(nn.Module):
             pixels=self.backbone.spec.pixels,
             media_text=self.backbone.spec.media_text,
             token_groups=self.token_groups,
+            caches_features=self.cache is not None,
         )
 
     def files(self) -> dict[str, str]:
@@ -111,32 +116,32 @@ class VideoLLM(nn.Module):
     ) -> list[Float[Tensor, "_t _h _w c"]]:
         """Run each vision tower once over the frames of all media that are not cached; one grid a medium.
 
-        Media whose frames see each other are encoded one by one.
+        Media of one key have the same pixels, and are encoded once; media whose frames see each other, one by one.
         """
         tower_trains = any(p.requires_grad for p in self.backbone.vision_tower.parameters())
         if tower_trains and self.cache is not None:
-            msg = (
-                "got a feature cache with a vision tower that trains, at least in part, expected a frozen one: "
-                "set cache_gib: 0 and cache_folder: null"
-            )
+            msg = "got a feature cache with a vision tower that trains, expected a frozen one: set cache: null"
             raise ValueError(msg)
-        frames = pixel_values.split([m.num_frames for m in media])
-        keys = [self._cache_key(m) for m in media]
+        frames = pixel_values.split([m.num_pixel_frames for m in media])
+        keys = [self.cache_key(m) for m in media]
         grids = [self.cache.get(key) if self.cache is not None else None for key in keys]
-        missing = [i for i, grid in enumerate(grids) if grid is None]
+        first: dict[str | int, int] = {}
+        sources = [first.setdefault(m.key or i, i) for i, m in enumerate(media)]
+        missing = [i for i, grid in enumerate(grids) if grid is None and sources[i] == i]
+        check_pixels([media[i] for i in missing])
         spec = self.backbone.spec
         together: dict[tuple[str, int | None], list[int]] = {}
         for i in missing:
             alone = i if media[i].kind in spec.mixed_kinds else None
             together.setdefault((spec.tower(media[i].kind), alone), []).append(i)
-        for members in together.values():
+        for _, members in sorted(together.items(), key=lambda item: spec.towers.index(item[0][0])):  # on every process
             with nullcontext() if tower_trains else torch.no_grad():
                 pixels = joined([frames[i] for i in members])
                 encoded = encode_frames(self.backbone, self.aligner, pixels, media[members[0]].kind)
             for i, grid in zip(members, encoded.split([media[i].num_frames for i in members]), strict=True):
                 grids[i] = self.cache.put(keys[i], grid) if self.cache is not None else grid
         tower = next(self.backbone.vision_tower.parameters())
-        return [grid.to(tower.device, tower.dtype) for grid in grids if grid is not None]
+        return [grid.to(tower.device, tower.dtype) for grid in (grids[i] for i in sources) if grid is not None]
 
     def relevance(self, grid: Float[Tensor, "*b t h w c"], prompt: Float[Tensor, "*b e"]) -> Float[Tensor, "*b t h w"]:
         """Score patches against embedded prompts, one medium or a stack of equal shapes."""
@@ -184,17 +189,24 @@ class VideoLLM(nn.Module):
     def embed(self, batch: Batch) -> Float[Tensor, "b l d"]:
         """Embed a batch, visual tokens in place."""
         embeds = self.backbone.embed(batch["input_ids"])
-        if batch["media"]:
-            grids = self.encode(batch["pixel_values"], batch["media"])
-            tokens = self.visual_tokens(grids, batch["media"], self.embed_prompts(batch["prompt_ids"]))
+        own = len(batch["media"])
+        pixels, media = with_blanks(self.backbone, batch["pixel_values"], batch["media"])
+        grids = self.encode(pixels, media) if media else []
+        joint = self.aligner is not None and is_sharded(self.aligner.text_tower)
+        prompts = self.embed_prompts(batch["prompt_ids"]) if own or joint else None
+        if own:
+            tokens = self.visual_tokens(grids[:own], batch["media"], prompts)
             embeds = splice_visual_tokens(embeds, batch["input_ids"], tokens, self.backbone.image_token_id)
-        if torch.is_grad_enabled() and distributed.is_available() and distributed.is_initialized():
-            embeds = embeds + self._nothing(embeds)
-        return embeds
+        idle = [*grids[own:], *([prompts] if prompts is not None and not own else [])]
+        return take_part(embeds, self, self.backbone.language_model, idle)
 
-    def forward(self, batch: Batch) -> Float[Tensor, "b l v"]:
-        """Logits of every position of a batch."""
-        return self.backbone(self.embed(batch), batch["attention_mask"])
+    def forward(self, batch: Batch, noise_alpha: float = 0.0) -> Float[Tensor, "b l v"]:
+        """Logits of every position of a batch; with noise, see `ppl.functional.noise.add_embedding_noise`."""
+        embeds, segments = self.embed(batch), batch["attention_mask"]
+        if noise_alpha:
+            is_text = batch["input_ids"] != self.backbone.image_token_id
+            embeds = add_embedding_noise(embeds, is_text, segments, noise_alpha)
+        return self.backbone(embeds, segments)
 
     def generate(
         self,
@@ -223,24 +235,15 @@ class VideoLLM(nn.Module):
             cache=cache,
         )
 
-    def _nothing(self, like: Tensor) -> Float[Tensor, ""]:
-        """Zero times every weight that trains outside the language model.
-
-        A batch may leave out any of them (a text the tower, a video the newline); other processes would wait for their
-        gradients, which are now zero.
-        """
-        language = set(self.backbone.language_model.parameters())
-        visual = [p for p in self.parameters() if p.requires_grad and p not in language]
-        return torch.stack([like.new_zeros(()), *(p.flatten()[0].to(like) for p in visual)]).sum() * 0
-
-    def _cache_key(self, medium: MediumInfo) -> str:
-        """The medium and the tower that encodes it: runs with other weights may share the cache's folder."""
-        if self.cache is None or not medium.key:
-            return ""
+    def tower_identity(self) -> str:
+        """What decides the features of a medium beside its pixels, and so belongs to its key in a shared cache."""
         if self._tower_identity is None:
-            own = self.aligner.vision_identity() if self.aligner is not None else ""
-            self._tower_identity = self.backbone.vision_identity() + own
-        return f"{self._tower_identity}|{medium.key}"
+            self._tower_identity = weights_identity(self.backbone, self.aligner)
+        return self._tower_identity + autocast_precision(self.backbone.vision_tower)
+
+    def cache_key(self, medium: MediumInfo) -> str:
+        """What the cache keeps a medium by: runs with other towers may share its folder. Empty: it does not."""
+        return f"{self.tower_identity()}|{medium.key}" if self.cache is not None and medium.key else ""
 
     def _lay_out(self, tokens: Float[Tensor, "n d"], medium: MediumInfo) -> Float[Tensor, "m d"]:
         _, grid = pooled_size(self.backbone, self.pooler, self.pool_site, medium)

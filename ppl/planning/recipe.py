@@ -89,7 +89,7 @@ def build_model(recipe: Recipe, source: str | None = None, device: str = "meta")
         raise ValueError(msg)
     backbone = arguments["backbone"]["init_args"]
     architecture = read_architecture(source or backbone["source"], backbone.get("revision", "main"))
-    arguments |= {"alignment": None, "cache_gib": 0.0, "cache_folder": None}
+    arguments |= {"alignment": None, "cache": None}
     backbone |= {"initialize": "random", "attention": "sdpa"} | (
         {"quantization": None} if "quantization" in backbone else {}
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from ppl.functional.flops import Work, attention_work, linear_work, patch_embedding_work
 from ppl.modules.backbones.base import Backbone
 from ppl.modules.backbones.bt_adapter import BTAdapter
+from ppl.modules.matrices import matrices
 from ppl.modules.video_llm import VideoLLM
-from ppl.planning.flops import Work, attention_work, linear_work, patch_embedding_work
 from ppl.planning.media import MediumTokens, patch_grid
-from ppl.planning.sizes import elements, frame_tokens, language_layer, matrices, tower, vision_layer, without_branch
+from ppl.planning.sizes import elements, frame_tokens, language_layer, tower, vision_layer, without_branch
 
 
 class Text(NamedTuple):
@@ -61,7 +62,7 @@ def sample_work(model: VideoLLM, medium: MediumTokens, text: Text, *, is_pooled:
     projected = medium.projected if is_pooled else medium.projected_unpooled
     before = (
         any(p.requires_grad for p in backbone.vision_tower.parameters())
-        or aligner.has_gradient
+        or aligner.trained > 0
         or model.positions is not None
     )
     projector = linear_work(projected, elements(weights), elements(weights, trained=True), before=before)
@@ -126,7 +127,7 @@ def _aligner(model: VideoLLM, medium: MediumTokens, prompt: int) -> Work:
     visual = [weight for weight in matrices(model.aligner) if id(weight) not in known]
     t, h, w = patch_grid(model, medium)
     read = linear_work(prompt, elements(text), elements(text, trained=True))
-    return read + linear_work(t * h * w, elements(visual), elements(visual, trained=True))
+    return _sum(read, linear_work(t * h * w, elements(visual), elements(visual, trained=True)))
 
 
 def _layers(backbone: Backbone, tokens: int, keys: int | None = None, *, before: bool) -> Work:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ppl.batches import MediaKind
 from ppl.modules.backbones.base import Backbone
 from ppl.modules.backbones.bt_adapter import BTAdapter
+from ppl.modules.matrices import matrices
 from ppl.planning.activations import Layer
 from ppl.planning.memory import States
 
@@ -34,13 +35,6 @@ def unified_precision(precision: str | int | None) -> str:
 def adapter_precision(precision: str) -> str:
     """The precision in which adapters can train: `ppl fit` refuses those that would round them to 16 bits."""
     return _MIXED.get(precision, precision)
-
-
-def matrices(module: nn.Module) -> list[Tensor]:
-    """Weights of every product with a matrix: linear layers, and the projections that torch's attention stacks."""
-    found = [m.weight for m in module.modules() if isinstance(m, nn.Linear)]
-    stacked = [m.in_proj_weight for m in module.modules() if isinstance(m, nn.MultiheadAttention)]
-    return [*found, *(weight for weight in stacked if weight is not None)]
 
 
 def elements(tensors: Iterable[Tensor], *, trained: bool = False) -> int:

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from ppl.batches import MediumInfo
 from ppl.callbacks.training_summary import TrainingSummary
-from ppl.modules.parts import LearningRates
+from ppl.modules.parts import LearningRates, PartTraining
 from ppl.modules.poolers.weighted import WeightedPooler
 from ppl.modules.sft import SFTModule
 from tests.modules.tiny import tiny_aligner, tiny_backbone
@@ -28,8 +28,10 @@ class SampleWithMedia:
 
 
 def module():
-    rates = LearningRates(language_model=1e-3, projector=None, text_tower=2e-4)
-    return SFTModule(tiny_backbone(), WeightedPooler((2, 3, 3), None, (1, 3, 3)), tiny_aligner(), learning_rates=rates)
+    text_tower = PartTraining(2e-4, weight_decay=0.0, warmup_ratio=0.2)
+    rates = LearningRates(language_model=1e-3, projector=None, text_tower=text_tower)
+    pooler = WeightedPooler((2, 3, 3), None, (1, 3, 3))
+    return SFTModule(tiny_backbone(), pooler, tiny_aligner(), learning_rates=rates, weight_decay=0.1)
 
 
 def printed(capsys, sft, run):
@@ -43,17 +45,17 @@ def test_each_part_is_named_with_its_size_and_rate(capsys):
     image = MediumInfo(0, "multi_image", 1, (48, 48), "")
     text = printed(capsys, sft, trainer([SampleWithMedia(video, image)]))
     rows = {
-        row.split("│")[1].strip(): [c.strip() for c in row.split("│")[2:4]] for row in text.splitlines() if "│" in row
+        row.split("│")[1].strip(): [c.strip() for c in row.split("│")[2:-1]] for row in text.splitlines() if "│" in row
     }
-    assert rows.keys() == {"language_model", "projector", "text_tower", "aligner_projection", "vision_tower"}
-    assert [name for name, (_, rate) in rows.items() if rate == "frozen"] == [
+    assert rows.keys() == {"language_model", "projector", "text_tower", "aligner_projection", "vision_tower", "newline"}
+    assert [name for name, (_, rate, *_) in rows.items() if rate == "frozen"] == [
         "projector",
         "aligner_projection",
         "vision_tower",
     ]
-    assert rows["language_model"][1] == "0.001"
-    assert rows["text_tower"][1] == "0.0002"
-    total = sum(int(count.replace(",", "")) for count, _ in rows.values())
+    assert rows["language_model"][1:] == ["0.001", "0.1", "3 %"]
+    assert rows["text_tower"][1:] == ["0.0002", "0", "20 %"]
+    total = sum(int(count.replace(",", "")) for count, *_ in rows.values())
     unnamed = sft.model.aligner.logit_scale.numel()
     assert total == sum(p.numel() for p in sft.parameters()) - unnamed, "a part is missing from the table"
     assert "16 for a video of 8 frame(s), 4 for a multi image of 1 frame(s)" in " ".join(text.split())

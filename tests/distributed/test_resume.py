@@ -9,6 +9,11 @@ from tests.test_resume import BY_EPOCHS, EPOCHS, last_checkpoint, start, steps, 
 STEPS = 3  # 18 samples in batches of 4 on each rank: 8, 8, 2
 KILL_AT = 5
 DDP = ("--trainer.devices=2", "--trainer.strategy=ddp", *BY_EPOCHS)
+LOADERS = {
+    "alone": (),
+    "workers": ("--data.num_workers=2",),
+    "packed": ("--data.num_workers=2", "--data.loading.packing=rows"),
+}
 
 
 def finish(process):
@@ -17,9 +22,13 @@ def finish(process):
 
 
 @pytest.mark.slow
-def test_killed_and_resumed(tmp_path):
-    alone, killed = (start(words(tmp_path, name, *DDP, kill_at=at)) for name, at in (("whole", -1), ("part", KILL_AT)))
-    status, errors = finish(alone)
+@pytest.mark.parametrize("loader", LOADERS.values(), ids=LOADERS)
+def test_killed_and_resumed(loader, tmp_path):
+    command = (*DDP, *loader)
+    undisturbed, killed = (
+        start(words(tmp_path, name, *command, kill_at=at)) for name, at in (("whole", -1), ("part", KILL_AT))
+    )
+    status, errors = finish(undisturbed)
     assert status == 0, errors
     status, errors = finish(killed)
     assert status == -signal.SIGKILL, errors
@@ -32,7 +41,7 @@ def test_killed_and_resumed(tmp_path):
     checkpoint = last_checkpoint(tmp_path, "part")
     done = int(checkpoint.stem.split("step=")[1])
     assert done % STEPS, "not in the middle of an epoch"
-    status, errors = finish(start(words(tmp_path, "part", *DDP, f"--ckpt_path={checkpoint}", record="again")))
+    status, errors = finish(start(words(tmp_path, "part", *command, f"--ckpt_path={checkpoint}", record="again")))
     assert status == 0, errors
     for rank in range(2):
         assert steps(tmp_path, "part", rank) == whole[rank][:KILL_AT]

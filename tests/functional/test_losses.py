@@ -34,6 +34,14 @@ def test_positions_count_the_same_in_every_row():
     torch.testing.assert_close(next_token_loss(logits, labels), -torch.stack(terms).mean())
 
 
+def test_smoothing_mixes_the_target_with_the_whole_vocabulary():
+    """By hand: (1 - e) times the target's term plus e times the mean of all terms (Szegedy et al. 2016)."""
+    logits, labels = torch.randn(1, 3, 5), torch.tensor([[0, 1, 2]])
+    log_probs = logits.log_softmax(-1)
+    terms = [0.9 * log_probs[0, i, i + 1] + 0.1 * log_probs[0, i].mean() for i in range(2)]
+    torch.testing.assert_close(next_token_loss(logits, labels, 0.1), -torch.stack(terms).mean())
+
+
 def test_half_precision_scores_are_summed_in_fp32():
     logits, labels = torch.randn(2, 50, 100).bfloat16(), torch.randint(0, 100, (2, 50))
     loss = next_token_loss(logits, labels)

@@ -7,7 +7,7 @@ from ppl.modules.aligner_patches import check_aligner, encode_frames, split_grid
 from ppl.modules.aligners.clip import CLIPAligner
 from ppl.modules.aligners.learned import LearnedAligner
 from ppl.modules.backbones.video_llava import VideoLlavaBackbone
-from ppl.modules.feature_cache import FeatureCache
+from ppl.modules.feature_cache import Caching, FeatureCache
 from ppl.modules.poolers.weighted import WeightedPooler
 from ppl.modules.positions import GridPositions
 from ppl.modules.video_llm import VideoLLM
@@ -55,7 +55,7 @@ def test_relevance_reads_the_own_patches_and_pooling_the_backbone_s():
 
 
 def test_the_cache_keeps_both():
-    model = own_model(cache=FeatureCache(0.01, torch.float32))
+    model = own_model(cache=FeatureCache(Caching(0.01, storage="float32")))
     for parameter in model.backbone.vision_tower.parameters():
         parameter.requires_grad_(requires_grad=False)
     batch = batch_of(model, "clip")
@@ -64,7 +64,7 @@ def test_the_cache_keeps_both():
         assert torch.equal(model(batch), first)
     clip, shown = (medium.num_frames for medium in batch["media"])
     assert [len(pixels) for pixels in seen] == [clip + shown, shown], "the image has no key"
-    assert model.aligner.vision_identity() in model._cache_key(batch["media"][0])
+    assert model.aligner.vision_identity() in model.cache_key(batch["media"][0])
 
 
 def test_a_wrong_width_says_what_to_change():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ppl.modules.feature_cache import FeatureCache
+from ppl.modules.feature_cache import Caching, FeatureCache
 
 GRID_BYTES = 2 * 3 * 3 * 4 * 2  # in fp16
 
@@ -10,8 +10,13 @@ def grid():
     return torch.randn(2, 3, 3, 4, requires_grad=True)
 
 
+def cache_of(grids=1e6, folder=None, storage="float16", compression="none"):
+    """Memory for so many grids."""
+    return FeatureCache(Caching(float(grids * GRID_BYTES / 2**30), folder and str(folder), storage, compression))
+
+
 def test_grids_come_back_in_the_cache_s_precision():
-    cache, kept = FeatureCache(), grid()
+    cache, kept = cache_of(), grid()
     cache.put("a", kept)
     got = cache.get("a")
     assert torch.equal(got, kept.detach().half())
@@ -20,7 +25,7 @@ def test_grids_come_back_in_the_cache_s_precision():
 
 
 def test_what_is_kept_is_a_copy():
-    cache, kept = FeatureCache(dtype=torch.float32), grid().detach()
+    cache, kept = cache_of(storage="float32"), grid().detach()
     cache.put("a", kept)
     before = kept.clone()
     kept.zero_()
@@ -28,7 +33,7 @@ def test_what_is_kept_is_a_copy():
 
 
 def test_the_budget_is_kept_and_refusals_are_counted():
-    cache = FeatureCache(max_gib=2.5 * GRID_BYTES / 2**30)
+    cache = cache_of(2.5)
     for key in "abcd":
         cache.put(key, grid())
     assert (len(cache), cache.num_bytes, cache.num_refused) == (2, 2 * GRID_BYTES, 2)
@@ -38,7 +43,7 @@ def test_the_budget_is_kept_and_refusals_are_counted():
 
 
 def test_a_key_is_kept_once_and_an_empty_one_never():
-    cache, first = FeatureCache(dtype=torch.float32), grid().detach()
+    cache, first = cache_of(storage="float32"), grid().detach()
     cache.put("a", first)
     cache.put("a", grid())
     cache.put("", grid())
@@ -47,51 +52,51 @@ def test_a_key_is_kept_once_and_an_empty_one_never():
     assert cache.get("") is None
 
 
-def test_put_returns_what_get_will():
-    cache, first = FeatureCache(max_gib=1.5 * GRID_BYTES / 2**30), grid()
-    assert torch.equal(cache.put("a", first), cache.get("a"))
-    assert torch.equal(cache.put("a", grid()), cache.get("a"))  # the first one stays
-    refused = grid()
+@pytest.mark.parametrize("storage", ["float16", "bfloat16", "float32", "int8"])
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_put_returns_what_get_will_here_and_elsewhere(tmp_path, storage, compression):
+    cache, first = cache_of(1.5 if storage != "float32" else 2.5, tmp_path, storage, compression), grid()
+    kept = cache.put("a", first)
+    tolerance = first.abs().max() / {"float16": 2**11, "bfloat16": 2**8, "float32": 2**24, "int8": 254}[storage]
+    assert (kept.float() - first).abs().max() <= tolerance * (1 + 1e-5)  # half a unit in the last place
+    assert torch.equal(kept, cache.get("a"))
+    assert torch.equal(cache.put("a", grid()), kept)  # the first one stays
+    assert torch.equal(cache_of(0, tmp_path, storage, compression).get("a"), kept)
+
+
+def test_what_is_refused_comes_back_as_it_was():
+    cache, refused = cache_of(0.5), grid()
     assert cache.put("b", refused) is refused
     assert cache.put("", refused) is refused
 
 
-def test_what_overflows_is_refused_and_counted():
-    cache = FeatureCache()
-    assert cache.put("a", torch.full((1, 1, 1, 1), 7e4)).item() == 7e4
+@pytest.mark.parametrize(("storage", "value"), [("float16", 7e4), ("float32", float("inf")), ("int8", float("nan"))])
+def test_what_overflows_is_refused_and_counted(tmp_path, storage, value):
+    cache, refused = cache_of(1e6, tmp_path, storage), torch.full((1, 1, 1, 1), value)
+    assert cache.put("a", refused) is refused
     assert (cache.get("a"), cache.num_refused) == (None, 1)
 
 
 def test_a_folder_is_shared_and_needs_no_memory(tmp_path):
-    first, second = (FeatureCache(max_gib=0.0, folder=str(tmp_path)) for _ in range(2))
+    first, second = cache_of(0, tmp_path), cache_of(0, tmp_path)
     kept = first.put("a", grid())
     assert torch.equal(second.get("a"), kept)
     assert torch.equal(second.put("a", grid()), kept)  # what is there stays
     assert (second.get("b"), first.num_refused, len(first)) == (None, 0, 0)
-    assert FeatureCache(folder=str(tmp_path), dtype=torch.float32).get("a") is None, "another precision, another grid"
+    assert cache_of(0, tmp_path, "float32").get("a") is None, "another precision, another grid"
 
 
-def test_what_the_folder_holds_is_read_once(tmp_path):
-    FeatureCache(folder=str(tmp_path)).put("a", grid())
-    cache = FeatureCache(folder=str(tmp_path))
-    got = cache.get("a")
+def test_what_the_folder_holds_is_read_once_if_memory_has_room(tmp_path):
+    cache_of(0, tmp_path).put("a", grid())
+    cache, without = cache_of(1, tmp_path), cache_of(0, tmp_path)
+    got, _ = cache.get("a"), without.get("a")
     [file] = tmp_path.rglob("*.safetensors")
     file.unlink()
-    assert cache.get("a") is got
+    assert torch.equal(cache.get("a"), got)
+    assert without.get("a") is None
 
 
-def test_a_half_written_file_is_none(tmp_path, monkeypatch):
-    """A process killed while writing leaves a file that no other reads."""
-
-    def killed(tensors, path):
-        path.write_bytes(b"half")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("ppl.modules.feature_cache.save_file", killed)
-    with pytest.raises(KeyboardInterrupt):
-        FeatureCache(folder=str(tmp_path)).put("a", grid())
-    monkeypatch.undo()
-    assert list(tmp_path.rglob("*.partial"))
-    cache = FeatureCache(folder=str(tmp_path))
-    assert cache.get("a") is None
-    assert torch.equal(cache.put("a", grid()), cache.get("a"))
+def test_neither_memory_nor_a_folder_is_an_error():
+    for memory in (0.0, -1.0):
+        with pytest.raises(ValueError, match="expected a positive size, a folder or both; cache: null keeps nothing"):
+            Caching(memory)

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from ppl.modules.backbones.llava_next import LlavaNextBackbone
 from ppl.modules.backbones.llava_next_video import LlavaNextVideoBackbone
 from ppl.modules.backbones.llava_onevision import LlavaOnevisionBackbone
 from ppl.modules.backbones.video_llava import VideoLlavaBackbone
-from ppl.modules.lora import LoRA, add_lora, check_precision, lora_parameters
+from ppl.modules.lora import LoRA, add_lora, check_precision, lora_parameters, merge_lora
 from ppl.modules.parts import LearningRates, build_optimizer, freeze_parts, split_parts
 from ppl.modules.poolers.weighted import WeightedPooler
 from ppl.modules.video_llm import VideoLLM
@@ -33,6 +34,12 @@ BACKBONES = {
 LINEAR = {f"self_attn.{x}_proj" for x in "qkvo"} | {f"mlp.{x}_proj" for x in ("gate", "up", "down")}
 TEMPLATES = {"tiny_llava_onevision": "chatml", "tiny_internvl": "internvl2_5"}
 SMALL = LoRA(rank=4, alpha=8.0, dropout=0.0)
+VARIANTS = {
+    "lora": SMALL,
+    "rslora": LoRA(rank=4, alpha=8.0, dropout=0.0, rank_stabilized=True),
+    "dora": LoRA(rank=4, alpha=8.0, dropout=0.0, dora=True),
+}
+EACH_VARIANT = pytest.mark.parametrize("lora", VARIANTS.values(), ids=VARIANTS)
 
 
 def build(name, **options):
@@ -54,7 +61,7 @@ def trained_a_little(model):
     """Give the adapters weights such as training leaves: B is no longer zero."""
     with torch.no_grad():
         for parameter in lora_parameters(model.backbone.language_model):
-            parameter.copy_(0.05 * torch.randn_like(parameter))
+            parameter.add_(0.05 * torch.randn_like(parameter))
     return model
 
 
@@ -63,19 +70,22 @@ def logits(model, batch):
         return model.eval()(batch)
 
 
+@EACH_VARIANT
 @pytest.mark.parametrize("name", BACKBONES)
-def test_exactly_the_decoder_s_linear_layers_are_adapted(name):
+def test_exactly_the_decoder_s_linear_layers_are_adapted(name, lora):
     backbone = build(name)
     names = [layer for layer, _ in backbone.hf.named_modules()]
     decoder, head = backbone.language_model, backbone.hf.lm_head
     model = VideoLLM(backbone, WeightedPooler((2, 2, 2), None, (1, 2, 2)), tiny_aligner())
-    add_lora(backbone, SMALL)
+    add_lora(backbone, lora)
     assert backbone.language_model is decoder
     assert backbone.hf.lm_head is head
     blocks = len(decoder.layers)
     found = adapted(model)
     assert found == {f"backbone.hf.model.language_model.layers.{n}.{x}" for n in range(blocks) for x in LINEAR}
     assert len(found) == 7 * blocks
+    weights = {id(p) for layer in found for n, p in model.get_submodule(layer).named_parameters() if "lora_" in n}
+    assert weights == {id(p) for p in lora_parameters(model)}, "adapters elsewhere"
     kept = {re.sub(r"\.(base_layer|lora_\w+)(\..*)?$", "", layer) for layer, _ in backbone.hf.named_modules()}
     assert kept == set(names), "a module moved or vanished"
 
@@ -91,28 +101,50 @@ def test_untrained_adapters_change_no_logit(name):
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_merged_equals_unmerged(name):
-    """Peft's merge is the oracle; float32 sums in another order differ by some 1e-7 of a logit of about 1."""
+    """The adapters beside the weights are the oracle; float32 sums in another order differ by 1e-7 of a logit of 1."""
     model, batch = guided(name)
-    base = logits(model, batch)
-    add_lora(model.backbone, SMALL)
+    base, names = logits(model, batch), [n for n, _ in model.named_modules()]
+    lora = VARIANTS["dora" if name == "tiny_internvl" else "rslora" if name == "tiny_video_llava" else "lora"]
+    add_lora(model.backbone, lora)
     unmerged = logits(trained_a_little(model), batch)
     assert not torch.allclose(unmerged, base, atol=1e-3)
-    for layer in model.modules():
-        if isinstance(layer, LoraLayer):
-            layer.merge()
-            assert layer.merged
+    merge_lora(model.backbone)
+    assert [n for n, _ in model.named_modules()] == names
+    assert lora_parameters(model) == []
     torch.testing.assert_close(logits(model, batch), unmerged, atol=1e-5, rtol=1e-5)
 
 
-def test_a_layer_by_hand():
-    """W x + alpha / rank * B (A x)."""
+@EACH_VARIANT
+def test_merged_into_bfloat16(lora):
+    """Both round to 8 bits at every layer: logits of about 1 differ by some 1e-2, as bfloat16 and float32 do."""
+    model = VideoLLM(
+        build("tiny_llava_next", dtype="bfloat16"), WeightedPooler((2, 2, 2), None, (1, 2, 2)), tiny_aligner()
+    )
+    batch = make_batch(model, ROWS["mixed"], "vicuna_v1")
+    add_lora(model.backbone, lora)
+    unmerged = logits(trained_a_little(model), batch)
+    merge_lora(model.backbone)
+    merged = logits(model, batch)
+    assert merged.dtype == torch.bfloat16
+    assert (merged - unmerged).abs().max() < 0.05 * unmerged.std() + 0.05
+    assert (merged - unmerged).abs().mean() < 0.02 * unmerged.std()
+
+
+@EACH_VARIANT
+def test_a_layer_by_hand(lora):
+    """W x + s B (A x) with s of alpha / rank or alpha / sqrt(rank); DoRA: rows of W + s B A of the trained lengths."""
     backbone = tiny_backbone()
-    add_lora(backbone, LoRA(rank=4, alpha=6.0, dropout=0.5))
+    add_lora(backbone, replace(lora, alpha=6.0, dropout=0.5))
     layer = backbone.language_model.layers[1].mlp.up_proj.eval()
     down, up = layer.lora_A.default.weight, torch.nn.init.normal_(layer.lora_B.default.weight)
     x = torch.randn(3, down.shape[1])
-    expected = x @ layer.base_layer.weight.T + 1.5 * (x @ down.T) @ up.T
-    torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)  # float32, sums over 128 and 4
+    weight = layer.base_layer.weight + (3.0 if lora.rank_stabilized else 1.5) * up @ down
+    if lora.dora:
+        lengths = layer.lora_magnitude_vector.default.weight
+        torch.testing.assert_close(lengths, layer.base_layer.weight.norm(dim=1))  # untrained: those of W
+        torch.nn.init.uniform_(lengths, 0.5, 2)
+        weight = weight * (lengths / weight.norm(dim=1))[:, None]
+    torch.testing.assert_close(layer(x), x @ weight.T, atol=2e-5, rtol=1e-5)  # float32, sums over 128 and 4
 
 
 def test_dropout_is_of_training_only():
@@ -179,6 +211,7 @@ def test_adapters_train_beside_projector_and_text_tower_and_the_base_is_frozen()
         "aligner_projection": None,
         "vision_tower": None,
         "lora": 2e-4,
+        "newline": 2e-5,
     }
     owners = Counter(id(parameter) for part in parts for parameter in part.parameters)
     assert {owners[id(p)] for name, p in model.named_parameters() if name != "aligner.logit_scale"} == {1}
@@ -233,3 +266,29 @@ def test_a_run_resumes_and_its_checkpoint_alone_gives_the_model_back(tmp_path, m
     assert after.keys() == state.keys()
     assert all(torch.equal(after[name], state[name]) for name in base), "the base moved"
     assert any(not torch.equal(after[name], state[name]) for name in state if ".lora_" in name)
+
+
+class Quantized:
+    """Stands for transformers' quantiser: bitsandbytes is not installed for tests."""
+
+    def __init__(self, hf):
+        self.hf = hf
+
+    def dequantize(self, model, dtype=None):
+        assert model is self.hf
+        model.hf_quantizer = None
+
+
+@EACH_VARIANT
+def test_quantised_weights_are_turned_back_before_merging(lora):
+    model, batch = guided("tiny_llava_next")
+    add_lora(model.backbone, lora)
+    unmerged = logits(trained_a_little(model), batch)
+    model.backbone.hf.hf_quantizer = Quantized(model.backbone.hf)
+    if lora.dora:
+        with pytest.raises(ValueError, match=r"got adapters of DoRA on quantised weights.*without --merge"):
+            merge_lora(model.backbone)
+        return
+    merge_lora(model.backbone)
+    assert model.backbone.hf.hf_quantizer is None
+    torch.testing.assert_close(logits(model, batch), unmerged, atol=1e-5, rtol=1e-5)

@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from collections import Counter
 
@@ -9,12 +10,20 @@ from torch import nn
 from ppl.modules.align import AlignModule
 from ppl.modules.backbones.llava_next import LlavaNextBackbone
 from ppl.modules.lora import LoRA, add_lora, lora_parameters
-from ppl.modules.parts import LearningRates, Part, build_optimizer, freeze_parts, split_parts
+from ppl.modules.parts import (
+    LearningRates,
+    Part,
+    PartTraining,
+    build_optimizer,
+    freeze_parts,
+    optimizer_and_schedule,
+    split_parts,
+)
 from ppl.modules.poolers.average import AveragePooler
 from ppl.modules.video_llm import VideoLLM
 from tests.modules.tiny import BACKBONE_FOLDER, guided_model, plain_model, tiny_aligner, tiny_backbone
 
-ALL = ["language_model", "projector", "text_tower", "aligner_projection", "vision_tower"]
+ALL = ["language_model", "projector", "text_tower", "aligner_projection", "vision_tower", "newline"]
 
 
 def test_every_parameter_has_one_part_except_the_logit_scale():
@@ -47,16 +56,16 @@ def test_tied_embeddings_count_once(tmp_path):
 
 def test_an_aligner_that_the_pooler_does_not_read_stays_frozen():
     parts = split_parts(VideoLLM(tiny_backbone(), AveragePooler(), tiny_aligner()), LearningRates(1.0, 1.0, 1.0, 1.0))
-    assert {part.name for part in parts if part.learning_rate is not None} == {"language_model", "projector"}
+    assert {part.name for part in parts if part.learning_rate is not None} == {"language_model", "projector", "newline"}
 
 
 @pytest.mark.parametrize(
     ("rates", "trained"),
     [
-        (LearningRates(), {"language_model", "projector", "text_tower"}),
-        (LearningRates(None, 1.0, None, None, None), {"projector"}),
-        (LearningRates(None, None, None, 1.0, 2e-6), {"aligner_projection", "vision_tower"}),
-        (LearningRates(0.0, None, 0.0, 1.0, 0.0), {"aligner_projection"}),
+        (LearningRates(), {"language_model", "projector", "text_tower", "newline"}),
+        (LearningRates(None, PartTraining(1.0), None, None, None, newline=None), {"projector"}),
+        (LearningRates(None, None, None, 1.0, 2e-6, newline=1.0), {"aligner_projection", "vision_tower", "newline"}),
+        (LearningRates(0.0, None, 0.0, 1.0, PartTraining(0.0), newline=0.0), {"aligner_projection"}),
     ],
 )
 def test_exactly_the_parts_with_a_rate_train(rates, trained):
@@ -64,7 +73,8 @@ def test_exactly_the_parts_with_a_rate_train(rates, trained):
     freeze_parts(split_parts(model, rates))
     prefixes = {
         "vision_tower": ("backbone.hf.model.vision_tower.",),
-        "projector": ("backbone.hf.model.multi_modal_projector.", "backbone.hf.model.image_newline"),
+        "projector": ("backbone.hf.model.multi_modal_projector.",),
+        "newline": ("backbone.hf.model.image_newline",),
         "language_model": ("backbone.hf.model.language_model.", "backbone.hf.lm_head."),
         "text_tower": ("aligner.text_tower.",),
         "aligner_projection": ("aligner.post_layernorm.", "aligner.visual_projection."),
@@ -86,6 +96,7 @@ def test_a_bt_adapter_trains_beside_a_frozen_tower():
         "projector": 2e-5,
         "vision_tower": None,
         "bt_adapter": 2e-5,
+        "newline": 2e-5,
     }
 
 
@@ -121,6 +132,7 @@ def test_a_model_without_aligner_lacks_its_parts():
         "language_model",
         "projector",
         "vision_tower",
+        "newline",
     ]
 
 
@@ -143,7 +155,32 @@ def test_only_matrices_decay():
 
 
 def test_nothing_to_train_is_an_error():
-    parts = split_parts(guided_model(), LearningRates(None, None, None, None, None))
+    parts = split_parts(guided_model(), LearningRates(None, None, None, None, None, newline=None))
     freeze_parts(parts)
-    with pytest.raises(ValueError, match=r"no learning rate for any of \['language_model', .*'vision_tower'\], exp"):
+    with pytest.raises(ValueError, match=r"no learning rate for any of \['language_model', .*'newline'\], exp"):
         build_optimizer(parts, weight_decay=0.0)
+
+
+def test_a_part_has_a_decay_and_a_warm_up_of_its_own():
+    """By hand: of 10 steps the model's warm-up takes 1 and the projector's 4; frozen parts have neither."""
+    model = guided_model()
+    own = PartTraining(1.0, weight_decay=0.5, warmup_ratio=0.4)
+    parts = split_parts(model, LearningRates(2.0, own, None, newline=None))
+    freeze_parts(parts)
+    config = optimizer_and_schedule(parts, weight_decay=0.1, warmup_ratio=0.1, num_steps=10)
+    optimizer, schedule = config["optimizer"], config["lr_scheduler"]["scheduler"]
+    decays = {group["name"]: group["weight_decay"] for group in optimizer.param_groups}
+    assert decays == {
+        "language_model/decay": 0.1,
+        "language_model/no_decay": 0.0,
+        "projector/decay": 0.5,
+        "projector/no_decay": 0.0,
+    }
+    rates = []
+    for _ in range(5):
+        rates.append({group["name"].partition("/")[0]: group["lr"] for group in optimizer.param_groups})
+        optimizer.step()
+        schedule.step()
+    assert [rate["projector"] for rate in rates] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    falling = [1 + math.cos(math.pi * step / 9) for step in range(4)]
+    assert [rate["language_model"] for rate in rates] == pytest.approx([0.0, *falling])

@@ -11,11 +11,12 @@ from ppl.datamodules.collate import collate
 from ppl.datamodules.processing import Processor
 from ppl.datamodules.synthetic.instruction import QuestionMix, SyntheticQuestions
 from ppl.datamodules.synthetic.questions import QUESTION_TYPES
+from ppl.modules.feature_cache import Caching
 from ppl.modules.generation import Generation
 from ppl.modules.parts import LearningRates
 from ppl.modules.poolers.average import AveragePooler
 from ppl.modules.poolers.weighted import WeightedPooler
-from ppl.modules.sft import SFTModule
+from ppl.modules.sft import Regularization, SFTModule
 from tests.modules.tiny import ROOT, make_batch, snapshot, tiny_aligner, tiny_backbone, unchanged, video
 
 # Lightning would rather not keep modules among the hyperparameters; the CLI hands over their recipe instead.
@@ -60,7 +61,7 @@ def module_with(rates, **options):
 
 def test_one_batch_is_learnt_by_heart(tmp_path):
     losses = Losses()
-    module = module_with(LearningRates(3e-3, 3e-3, 1e-3), cache_gib=0.1, warmup_ratio=0.1)
+    module = module_with(LearningRates(3e-3, 3e-3, 1e-3), cache=Caching(0.1), warmup_ratio=0.1)
     trainer = trainer_for(tmp_path, 50, losses)
     trainer.fit(module, questions(module), questions(module, 16, seed=1))
     assert losses.values[0] > 2
@@ -89,7 +90,7 @@ def test_predictions_name_what_they_answer(tmp_path):
     assert any(row["prediction"] for row in rows)
 
 
-PARTS = ("language_model", "projector", "text_tower", "aligner_projection", "vision_tower")
+PARTS = ("language_model", "projector", "text_tower", "aligner_projection", "vision_tower", "newline")
 
 
 @pytest.mark.parametrize("trained", [("language_model", "projector", "text_tower"), ("vision_tower",)])
@@ -104,6 +105,28 @@ def test_trained_parts_move_and_frozen_ones_stay_bit_identical(tmp_path, trained
         same = unchanged(before[part.name], part.parameters)
         assert all(same) == (part.name not in trained), part.name
     assert torch.equal(scale, module.model.aligner.logit_scale)
+
+
+@pytest.mark.parametrize("option", ["label_smoothing", "neftune_alpha"])
+def test_what_makes_training_harder_leaves_validation_as_it_is(tmp_path, option):
+    def losses(**options):
+        torch.manual_seed(0)
+        still = LearningRates(1e-30, None, None, newline=None)  # lost in float32
+        module = module_with(still, regularization=Regularization(**options))
+        seen, trainer = Losses(), trainer_for(tmp_path, 1)
+        trainer.callbacks.append(seen)
+        trainer.fit(module, questions(module), questions(module, seed=1))
+        return seen.values[0], trainer.callback_metrics["val/loss"].item()
+
+    plain, harder = losses(), losses(**{option: 0.3})
+    assert harder[0] != plain[0]
+    assert harder[1] == plain[1]
+
+
+@pytest.mark.parametrize("options", [{"label_smoothing": 1.0}, {"label_smoothing": -0.1}, {"neftune_alpha": -1.0}])
+def test_no_share_and_no_size_are_refused(options):
+    with pytest.raises(ValueError, match=r"expected 0 <= label_smoothing < 1 and neftune_alpha >= 0; set model.reg"):
+        Regularization(**options)
 
 
 @pytest.mark.parametrize("vision_tower", [None, 1e-3])
@@ -144,7 +167,7 @@ def test_under_the_official_overlay_a_bt_adapter_trains_beside_a_frozen_tower(tm
     gradients = Gradients()
     trainer_for(tmp_path, 2, gradients).fit(module, questions(module), questions(module, seed=1))
     for part in module.parts:
-        frozen = part.name in ("vision_tower", "text_tower")
+        frozen = part.name in ("vision_tower", "text_tower", "newline")
         assert all(unchanged(before[part.name], part.parameters)) == frozen, part.name
     adapter = {f"bt_adapter.{name}" for name, _ in backbone.bt_adapter.named_parameters()}
     # temporal layers start as no change: only behind the first step does their attention count
@@ -158,7 +181,7 @@ def test_under_the_official_overlay_a_bt_adapter_trains_beside_a_frozen_tower(tm
 def test_a_cache_is_refused_with_a_bt_adapter_that_trains():
     for rate, refused in ((2e-5, True), (None, False)):
         backbone, rates = tiny_backbone(bt_adapter_depth=1), LearningRates(bt_adapter=rate)
-        module = SFTModule(backbone, AveragePooler(), learning_rates=rates, cache_gib=0.1)
+        module = SFTModule(backbone, AveragePooler(), learning_rates=rates, cache=Caching(0.1))
         batch = make_batch(module.model, ([video(2)], "what is this ?", "red"))
         with pytest.raises(ValueError, match="a feature cache with") if refused else nullcontext():
             module.model.encode(batch["pixel_values"], batch["media"])
@@ -178,7 +201,8 @@ def test_the_learning_rate_rises_and_falls_to_zero(tmp_path):
     )
     trainer = trainer_for(tmp_path, 8, rates)
     trainer.fit(module, questions(module), questions(module, seed=1))
-    names = {"language_model/decay", "language_model/no_decay", "projector/decay", "projector/no_decay"}
+    parts = ("language_model", "projector")
+    names = {f"{part}/{kind}" for part in parts for kind in ("decay", "no_decay")} | {"newline/no_decay"}
     assert set(rates.values[0]) == names
     # Four steps of warm-up from 0, then half a cosine: 1/2 (1 + cos(pi k / 4)).
     expected = [0, 0.25, 0.5, 0.75, 1, 0.853553, 0.5, 0.146447]

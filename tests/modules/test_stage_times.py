@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ppl.modules import stage_times
-from ppl.modules.feature_cache import FeatureCache
+from ppl.modules.feature_cache import Caching, FeatureCache
 from ppl.modules.generation import Generation
 from ppl.modules.stage_times import StageTimes, measure_stages, median_times, run_stages
 from tests.modules.tiny import guided_model, image, inputs_seen, make_batch, plain_model, video
@@ -46,7 +46,7 @@ def test_the_stages_answer_as_generate_does(make):
 
 
 def test_every_run_counts_but_the_first_and_none_reads_the_cache():
-    model = guided_model(cache=FeatureCache())
+    model = guided_model(cache=FeatureCache(Caching(1.0)))
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     batch = make_batch(model, conversations()[0], prompts=True)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ppl.batches import MediumInfo
-from ppl.modules.feature_cache import FeatureCache
+from ppl.modules.feature_cache import Caching, FeatureCache
 from ppl.modules.poolers.average import AveragePooler
 from ppl.modules.poolers.none import NoPooler
 from ppl.modules.poolers.weighted import WeightedPooler
@@ -124,7 +124,7 @@ def test_the_tower_runs_once_a_batch_and_never_for_text():
 
 
 def test_cached_media_are_not_encoded_again():
-    model = plain_model(cache=FeatureCache(dtype=torch.float32))
+    model = plain_model(cache=FeatureCache(Caching(1.0, storage="float32")))
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     known, other, nameless = video(4, key="known"), image(50, 96, key="other"), video(2)
@@ -137,13 +137,31 @@ def test_cached_media_are_not_encoded_again():
     torch.testing.assert_close(again, [mixed[1], mixed[0]], **CLOSE)
 
 
+def test_media_whose_features_are_kept_need_no_pixels(tmp_path):
+    caching = Caching(folder=str(tmp_path), storage="float32")
+    model = plain_model(cache=FeatureCache(caching))
+    model.backbone.vision_tower.requires_grad_(False)
+    kept, other, again = (MediumInfo(0, "video", 4, (48, 48), key) for key in ("a", "", "a"))
+    pixels = torch.randint(256, (8, 3, model.backbone.image_size, model.backbone.image_size), dtype=torch.uint8)
+    expected = model.encode(pixels, [kept, other])
+    without = [kept._replace(has_pixels=False), other, again._replace(has_pixels=False)]
+    model.cache = FeatureCache(caching)
+    for got, grid in zip(model.encode(pixels[4:], without), [*expected, expected[0]], strict=True):
+        torch.testing.assert_close(got, grid, rtol=0, atol=1e-5)  # encoded alone, and beside another
+    [file] = tmp_path.rglob("*.safetensors")
+    file.unlink()
+    with pytest.raises(ValueError, match=r"got no features of 'a', expected them in the cache's folder, where they"):
+        model.encode(pixels[4:], without)
+
+
 def test_towers_with_other_weights_do_not_share_cached_grids(tmp_path):
     """Runs of an ablation share a folder; each seed's alignment gave its tower other weights."""
     torch.manual_seed(0)
     shown = video(4, "clip")
     grids = []
     for _ in range(2):
-        model = plain_model(cache=FeatureCache(0.0, torch.float32, str(tmp_path)))  # random weights, drawn anew
+        cache = FeatureCache(Caching(folder=str(tmp_path), storage="float32"))
+        model = plain_model(cache=cache)  # random weights, drawn anew
         model.requires_grad_(False)
         batch = make_batch(model, ([shown], "what ?", "red"))
         for _ in range(2):
@@ -156,10 +174,8 @@ def test_towers_with_other_weights_do_not_share_cached_grids(tmp_path):
 
 
 def test_a_cache_of_a_tower_that_trains_is_refused():
-    model = plain_model(cache=FeatureCache())
-    with pytest.raises(
-        ValueError, match=r"cache with a vision tower that trains.*set cache_gib: 0 and cache_folder: null"
-    ):
+    model = plain_model(cache=FeatureCache(Caching(1.0)))
+    with pytest.raises(ValueError, match=r"cache with a vision tower that trains.*set cache: null"):
         logits_of(model, ([video(2, key="k")], "what ?", "red"))
 
 

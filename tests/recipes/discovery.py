@@ -72,17 +72,19 @@ def small(path, folder):
     words += [f"--model.aligner={tiny_part('aligners', args['aligner']['class_path'])}"]
     if model["class_path"] == "ppl.modules.align.AlignModule":
         return [*words, *SMALL_PAIRS]
+    words += ["--init_from=null"] if "init_from" in recipe(path) else []
     if data["class_path"].startswith("ppl.datamodules.synthetic."):
         return [*words, "--model.alignment=null", *SMALL_QUESTIONS]
-    file = write_conversations(Path(folder))
+    are_pairs = data["class_path"] == "ppl.datamodules.preference.PreferenceDataModule"
+    file = write_conversations(Path(folder), are_pairs=are_pairs)
     files = [f"--data.{split}_files=[{file}]" for split in ("train", "val", "test")]
     windows = ["--model.pooler.kernel_size=[2,2,2]", "--model.pooler.image_kernel_size=[1,2,2]"]  # of few patches
     words += ["--model.backbone.dtype=float32", "--model.alignment=null", *windows]
     return [*words, *files, "--data.batch_size=2", "--data.num_workers=0"]
 
 
-def write_conversations(folder):
-    """Write four conversations with media of each kind, two steps of two; returns their file."""
+def write_conversations(folder, *, are_pairs=False):
+    """Write four conversations, or preference pairs, with media of each kind, two steps of two; returns their file."""
     folder.mkdir(parents=True, exist_ok=True)
     write_video(folder / "clip.mp4", np.random.default_rng(0).integers(256, size=(12, 3, 12, 16), dtype=np.uint8))
     for colour in ("red", "blue"):
@@ -92,7 +94,9 @@ def write_conversations(folder):
     for number, row in enumerate(media):
         content = [*({"type": kind, kind: name} for kind, name in row), {"type": "text", "text": "what colour is it ?"}]
         messages = [{"role": "user", "content": content}, {"role": "assistant", "content": "red"}]
-        lines.append(json.dumps({"id": str(number), "messages": messages}))
+        pair = {"prompt": "what colour is it ?", "chosen": "red", "rejected": "it is blue"}
+        pair |= {kind: [name for one, name in row if one == kind] for kind in {kind for kind, _ in row}}
+        lines.append(json.dumps({"id": str(number), **(pair if are_pairs else {"messages": messages})}))
     path = folder / "conversations.jsonl"
     path.write_text("\n".join(lines))
     return path

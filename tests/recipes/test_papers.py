@@ -31,9 +31,10 @@ def test_training(name, form, capsys):
     rates = {part: rate for part, rate in model["learning_rates"].items() if rate}
     assert rates.pop("lora") == 2e-4
     del rates["bt_adapter"]  # of which none of these models has one
-    assert rates == {"language_model": 2e-5, "projector": 2e-5, "text_tower": 2e-5}
+    assert rates == {"language_model": 2e-5, "projector": 2e-5, "text_tower": 2e-5, "newline": 2e-5}
     assert (model["warmup_ratio"], model["weight_decay"]) == (0.03, 0.0)
-    assert model["lora"] == ({"rank": 128, "alpha": 256.0, "dropout": 0.05} if form == "lora" else None)
+    lora = {"rank": 128, "alpha": 256.0, "dropout": 0.05, "rank_stabilized": False, "dora": False}
+    assert model["lora"] == (lora if form == "lora" else None)
     assert model["pool_site"] == "pre_projector"
     assert model["pooler"]["init_args"]["normalization"] == "eq3"
     assert model["aligner"]["init_args"].get("context") == "asymmetric"

@@ -61,6 +61,7 @@ def test_two_steps_with_adapters(path, tmp_path):
     """Adapters, projector and text tower move; language model and vision tower do not."""
     overlays = ["-c", "recipes/overlays/lora.yaml", "-c", "recipes/overlays/debug.yaml"]
     rates = [f"--model.learning_rates.{part}=0.01" for part in ("lora", "projector", "text_tower")]
+    rates.append("--model.learning_rates.newline=0")  # videos have none
     root = f"--trainer.default_root_dir={tmp_path / 'fit'}"
     cli = run("fit", "-c", path, *overlays, *small(path, tmp_path / "data"), *rates, *QUIET, root)
     assert cli.trainer.global_step == 2

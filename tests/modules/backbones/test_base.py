@@ -43,25 +43,21 @@ def test_no_frame_at_a_time():
 
 
 @EACH
-def test_identity_follows_the_tower(name, backbone_class):
-    backbone = backbone_class(str(PARTS / name), initialize="random")
-    before = backbone.vision_identity()
-    with torch.no_grad():
-        backbone.hf.lm_head.weight.add_(1)
-    assert backbone.vision_identity() == before
-    with torch.no_grad():
-        next(backbone.vision_tower.parameters()).add_(1)
-    assert backbone.vision_identity() != before
-
-
-@EACH
-def test_identity_follows_the_tower_s_config(name, backbone_class):
-    backbone = backbone_class(str(PARTS / name), initialize="random")
-    before, config = backbone.vision_identity(), backbone.hf.config.vision_config
-    config._name_or_path, config.transformers_version = "another/folder", "0.0"
-    assert backbone.vision_identity() == before
-    config.hidden_act = "relu"
-    assert backbone.vision_identity() != before
+def test_only_the_layer_that_is_read_is_kept(name, backbone_class):
+    """Of all the tower's layers; what is read is what the tower gives when asked for all, to the last bit."""
+    backbone = backbone_class(str(PARTS / name), initialize="random").eval()
+    backbone.hf.config.vision_feature_layer = -2
+    tower = getattr(backbone.hf.model, backbone.spec.video_tower)
+    asked = []
+    handle = tower.register_forward_hook(lambda _, inputs, output: asked.append((inputs, output.hidden_states)))
+    frames = torch.randint(256, (2, 3, backbone.image_size, backbone.image_size), dtype=torch.uint8)
+    grid = backbone.encode_frames(frames)
+    handle.remove()
+    [((pixels,), kept)] = asked
+    everything = tower(pixels, output_hidden_states=True).hidden_states
+    assert [state is not None for state in kept] == [at == len(everything) - 2 for at in range(len(everything))]
+    patches = everything[-2][:, 1:] if backbone.spec.has_cls else everything[-2]
+    assert torch.equal(grid.flatten(1, 2), patches)
 
 
 @EACH

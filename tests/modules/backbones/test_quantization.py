@@ -18,8 +18,10 @@ def installed(monkeypatch):
 @pytest.mark.parametrize("absent", [["bitsandbytes"], ["accelerate"], ["bitsandbytes", "accelerate"]])
 def test_what_is_not_installed_is_named(monkeypatch, absent):
     monkeypatch.setattr(quantization, "find_spec", lambda name: None if name in absent else name)
+    lacking = " and ".join(absent)
     message = (
-        f"got quantization='4bit', expected bitsandbytes and.* but {' and '.join(absent)} cannot be found: pip insta"
+        f"got quantization='4bit', expected bitsandbytes and.* but {lacking} cannot be found: "
+        r"pip install 'ppl\[quantization\]'"
     )
     with pytest.raises(ValueError, match=message):
         quantization_config("4bit", "pretrained", torch.bfloat16)

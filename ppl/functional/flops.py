@@ -11,6 +11,18 @@ A backward pass computes the gradients of inputs, as many operations as forward,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Counts(NamedTuple):
+    """What was computed in some steps."""
+
+    tokens: int
+    """Text and visual tokens through the language model, padding left out; passes without gradients do not count."""
+    positions: int
+    """The same with padding."""
+    flops: int
+    """Operations forward and backward; activation checkpointing's second forward pass is no work done."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""Numbers derived by hand; `test_sample_work` compares whole models with PyTorch's own counter."""
+"""Numbers derived by hand; `tests/planning/test_sample_work.py` compares whole models with PyTorch's own counter."""
 
-from ppl.planning.flops import Work, attention_work, linear_work, patch_embedding_work
+from ppl.functional.flops import Work, attention_work, linear_work, patch_embedding_work
 
 
 def test_linear_layers_take_two_operations_a_weight_and_token():

@@ -1,0 +1,55 @@
+"""An exponential moving average of the weights, by Lightning's own callback."""
+
+from __future__ import annotations
+
+import warnings
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
+
+
+class WeightAverage(EMAWeightAveraging):
+    """Average the weights over training; validate with the average, and save it as the checkpoint's weights.
+
+    Resuming goes on from the weights themselves, which the checkpoint also holds. The average is a second copy of the
+    whole model, frozen parts included.
+
+    Args:
+        decay: What the average keeps of itself at each update.
+        update_every_n_steps: Optimiser steps from one update to the next.
+        update_starting_at_step: First step that is averaged; null: the first of the run.
+        device: Where the average lives, such as ``cpu``; null: beside the model.
+    """
+
+    def __init__(
+        self,
+        decay: float = 0.999,
+        update_every_n_steps: int = 1,
+        update_starting_at_step: int | None = None,
+        device: str | None = None,
+    ) -> None:
+        super().__init__(
+            device=device,
+            decay=decay,
+            update_every_n_steps=update_every_n_steps,
+            update_starting_at_step=update_starting_at_step,
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make the average.
+
+        Raises:
+            ValueError: The strategy shards the model, of which no whole copy can be made.
+        """
+        if isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy):
+            msg = (
+                f"got {type(trainer.strategy).__name__} with an average of the weights, expected a strategy that keeps "
+                "the model whole (one device, or DDP); leave out recipes/overlays/ema.yaml, or the sharding overlay"
+            )
+            raise ValueError(msg)
+        with warnings.catch_warnings():  # of sharding in configure_model, which these strategies do not do
+            warnings.filterwarnings(
+                "ignore", message="You're using the WeightAveraging callback with a model that over"
+            )
+            super().setup(trainer, pl_module, stage)
