@@ -1,7 +1,7 @@
 # Every target sets itself up first: `make test` on a fresh machine needs Python 3.11 or newer, pip and make, nothing else.
 # Everything lands in .venv, inside this folder; remove that folder to start afresh.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint bench
+.PHONY: help setup demo test test-slow lint bench lmms-parity
 
 BIN := .venv/bin
 
@@ -38,6 +38,13 @@ bench: .venv/.installed  ## measure pooling, time to first token, loading, the a
 	@$(BIN)/python -m benchmarks.embedded
 	@$(BIN)/python -m benchmarks.positions
 	@$(BIN)/python -m benchmarks.readme
+
+lmms-parity: .venv-lmms/.installed  ## compare with lmms-eval, in .venv-lmms, an environment of its own (some minutes)
+	@.venv-lmms/bin/python -m benchmarks.lmms
+
+.venv-lmms/.installed: .venv/.installed pyproject.toml constraints.txt
+	@bash .ci/setup-lmms
+	@touch $@
 
 .venv/.installed: pyproject.toml constraints.txt
 	@bash .ci/setup $(PYTHON)

@@ -31,7 +31,7 @@ GRID = {
     "arguments": [
         "--seed_everything={seed}",
         "--model.alignment={align}/alignment.safetensors",
-        "--model.cache_folder={root}/features",
+        "--model.cache.folder={root}/features",
         *FEW,
     ],
     "rows": {

@@ -1,0 +1,1 @@
+"""Compared with lmms-eval, in its own environment: `make lmms-parity`."""

@@ -1,0 +1,161 @@
+"""How a benchmark is asked and marked: a value with a name and a version, since the same texts score differently."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from ppl.evaluation.items import Item, Shown
+from ppl.evaluation.judge import Request
+from ppl.evaluation.rows import Row
+
+FrameRule = Literal["midpoints", "segments", "linspace", "starts"]
+"""``midpoints``: of equal segments, in time. ``segments``: the same, rounded to frame numbers as PPLLaVA's evaluation
+does. ``linspace``: evenly from the first frame to the last, as lmms-eval's models do. ``starts``: the first frames of
+equal segments, no more than one a second, as LongVideoBench's loader."""
+
+
+class Frames(NamedTuple):
+    """What is sampled of each video of a question."""
+
+    number: int
+    rule: FrameRule = "midpoints"
+    apart: bool = False
+    """Show each frame as an image of its own, with a mark of its own in the prompt, so that text can stand between."""
+
+
+class Mark(NamedTuple):
+    """What an answer, or several that are marked together, are worth."""
+
+    values: Mapping[str, float | None]
+    """By metric; None: does not count in its mean."""
+    parsed: str | None
+    """What was read from the answer; None: nothing could be."""
+
+
+class Score(NamedTuple):
+    """One number of a report."""
+
+    metric: str
+    group: str
+    """``overall``, or ``duration=short``."""
+    value: float | None
+    """None: nothing to take a mean of."""
+    size: int
+    """Units in its denominator."""
+    low: float | None = None
+    high: float | None = None
+    """Ends of its 95 % interval; None where a metric is no mean of marks."""
+
+
+class Unit(NamedTuple):
+    """Answers that are marked together, and their mark."""
+
+    rows: tuple[Row, ...]
+    mark: Mark
+    requests: tuple[Request, ...] = ()
+    """What a judge was to be asked."""
+    replies: tuple[str | None, ...] = ()
+
+
+class Protocol(ABC):
+    """One way to ask and to mark a benchmark.
+
+    A subclass's ``__init__`` keeps every argument as an attribute of the same name: a quirk that it keeps for the sake
+    of comparison is an argument with the sane form as its other value.
+    """
+
+    name: ClassVar[str]
+    """``paper``: PPLLaVA's own code. ``lmms``: lmms-eval. ``official``: the benchmark's authors."""
+    version: ClassVar[str]
+    """Changes whenever a prompt or a mark does."""
+    source: ClassVar[str]
+    """Where it was read."""
+    metrics: ClassVar[Mapping[str, float]]
+    """What marks hold, and the factor of its mean in reports: 100 for a percentage."""
+    max_new_tokens: int = 16
+    answer_prefix: str = ""
+    """Begins the model's turn, which it continues; not part of its text."""
+
+    def system(self, item: Item) -> str | None:
+        """What the system turn says; None: what the chat template says."""
+        del item
+
+    def frames(self, item: Item) -> Frames:
+        """What is sampled of its videos."""
+        del item
+        return Frames(32)
+
+    @abstractmethod
+    def prompt(self, item: Item, shown: Sequence[Shown]) -> str:
+        """What the user's turn says; media come before it unless it holds a mark for each.
+
+        Args:
+            item: The question.
+            shown: What is shown of each of its media: subtitles are those of the sampled frames.
+        """
+
+    def guide(self, item: Item) -> str:
+        """What the pooling is guided by: the question, and neither instructions nor subtitles."""
+        return item.question
+
+    def units(self, rows: Sequence[Row]) -> list[tuple[Row, ...]]:
+        """Group the answers that are marked together; each on its own."""
+        return [(row,) for row in rows]
+
+    def requests(self, rows: tuple[Row, ...]) -> tuple[Request, ...]:
+        """What a judge is asked about a unit; nothing, if none is needed."""
+        del rows
+        return ()
+
+    @abstractmethod
+    def mark(self, rows: tuple[Row, ...], replies: Sequence[str | None]) -> Mark:
+        """Mark a unit.
+
+        Args:
+            rows: Answers that are marked together.
+            replies: A judge's, one for each request; None: none was to be had.
+        """
+
+    def extra_scores(self, units: Sequence[Unit]) -> list[Score]:
+        """Numbers that are not means of marks: an F1, a sum over categories, a mean of means."""
+        del units
+        return []
+
+    def submission(self, rows: Sequence[Row]) -> Mapping[str, str]:
+        """What the server of the benchmark's authors takes: file name -> text; empty where answers are public.
+
+        Args:
+            rows: Every answer; ``row.benchmark`` tells a test split from another.
+        """
+        del rows
+        return {}
+
+    def identity(self) -> dict[str, Any]:
+        """What `rebuild` takes, and the version."""
+        kind = type(self)
+        arguments = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": arguments, "version": self.version}
+
+
+def rebuild(identity: Mapping[str, Any]) -> Protocol:
+    """Build the protocol that a row was asked by.
+
+    Raises:
+        ValueError: There is no such protocol any more, or it is of another version.
+    """
+    module, _, name = str(identity["class_path"]).rpartition(".")
+    kind = getattr(importlib.import_module(module), name, None)
+    if not (isinstance(kind, type) and issubclass(kind, Protocol)):
+        msg = f"got protocol {identity['class_path']}, expected a subclass of {Protocol.__name__}"
+        raise ValueError(msg)
+    protocol = kind(**identity["init_args"])
+    if protocol.version != identity["version"]:
+        msg = (
+            f"got answers of {kind.__name__} {identity['version']}, expected its present version {protocol.version}: "
+            "its prompts or marks have changed since; answer again, or score with the version of ppl that answered"
+        )
+        raise ValueError(msg)
+    return protocol

@@ -1,0 +1,1 @@
+"""Other programs that run models of ``ppl``."""
