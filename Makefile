@@ -15,7 +15,7 @@ demo: .venv/.installed  ## the whole path on made-up videos: train, compare, ans
 	@$(BIN)/python -m benchmarks.demo
 
 test: .venv/.installed  ## the default tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: .venv/.installed  ## the tests that take longer than a minute each
 	@$(BIN)/python -m pytest -m slow
@@ -35,6 +35,9 @@ bench: .venv/.installed  ## measure pooling, time to first token, loading, the a
 	@$(BIN)/python -m benchmarks.loading
 	@$(BIN)/python -m benchmarks.plan
 	@$(BIN)/python -m benchmarks.recipes
+	@$(BIN)/python -m benchmarks.data
+	@$(BIN)/python -m benchmarks.cache
+	@$(BIN)/python -m benchmarks.watching
 	@$(BIN)/python -m benchmarks.embedded
 	@$(BIN)/python -m benchmarks.positions
 	@$(BIN)/python -m benchmarks.readme

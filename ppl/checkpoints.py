@@ -42,7 +42,7 @@ def load(path: str | Path, base: str | None = None) -> TuningModule:
     if base is not None:
         checkpoint["hyper_parameters"]["backbone"]["init_args"] |= {"source": base, "revision": "main"}
     _leave_quantized(checkpoint)
-    if _needs_base(checkpoint):
+    if _needs_base(checkpoint) or (base is not None and checkpoint["ppl"].get("base") is not None):
         _check_base(checkpoint, path)
     filled = nullcontext() if _needs_base(checkpoint) else no_init_weights()  # every weight is read below
     with tempfile.TemporaryDirectory() as folder, filled:
@@ -126,7 +126,7 @@ def _needs_base(checkpoint: dict[str, Any]) -> bool:
 
 
 def _check_base(checkpoint: dict[str, Any], path: str | Path) -> None:
-    """Look for the base before the model is built."""
+    """Look for the base before the model is built, and name it where it was found."""
     arguments, expected = checkpoint["hyper_parameters"]["backbone"]["init_args"], checkpoint["ppl"]["base"]
     advice = (
         f"{path} holds only what trained upon it; put it there again, or complete the checkpoint with a copy of it: "
@@ -143,6 +143,7 @@ def _check_base(checkpoint: dict[str, Any], path: str | Path) -> None:
             f"{expected['source']} at revision {expected['revision']} (digest {expected['digest'][:12]}); {advice}"
         )
         raise ValueError(msg)
+    checkpoint["ppl"]["base"] = {**expected, **found}
 
 
 def _aligner_class(path: str) -> type[Aligner]:

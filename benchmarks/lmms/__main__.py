@@ -1,12 +1,17 @@
-"""Measure parity with lmms-eval and try the adapter; writes benchmarks/results/lmms.json and docs/lmms_eval.md's table."""
+"""Measure parity with lmms-eval and try the adapter; writes benchmarks/results/lmms.json and the table of docs."""
 
+import json
 import os
 import sys
 import tempfile
 from contextlib import chdir
 from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
+BEGIN, END = "<!-- lmms parity: written by benchmarks/lmms, do not edit -->", "<!-- end -->"
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "OPENAI_API_KEY": "none", "PYTHONWARNINGS": "ignore"}
+# Whatever asks a judge all the same asks nobody.
+OFFLINE |= {"OPENAI_API_URL": "http://127.0.0.1:9", "LOGURU_LEVEL": "CRITICAL"}
 
 
 def parity(folder: Path, only: list[str]) -> list[dict]:
@@ -22,13 +27,73 @@ def parity(folder: Path, only: list[str]) -> list[dict]:
             continue
         judge = FakeJudge(case.replies or ("",))
         with chdir(folder):
-            results, samples, prompts = run_lmms(case, judge, folder, manager)
-        found.append(compare(case, results, samples, prompts, judge.asked))
+            found.append(compare(case, run_lmms(case, judge, folder, manager), judge.asked))
         print(found[-1], flush=True)
     return found
+
+
+def adapter(folder: Path) -> dict:
+    """Answer by `lmms-eval --model ppl`, in one process and in two, and by `ppl predict`."""
+    from benchmarks.lmms import adapter as asked
+
+    root, environment = asked.make_world(folder)
+    checkpoint = asked.make_checkpoint(folder / "run")
+    natively = asked.ask_natively(folder / "native", root, checkpoint)
+    alone = asked.ask_lmms(folder, environment, checkpoint)
+    together = asked.ask_lmms(folder, environment, checkpoint, processes=2)
+    return {
+        "answers": len(natively["answers"]),
+        "different_answers": len(set(natively["answers"].values())),
+        "scores": alone["scores"],
+        "as_ppl_predict": alone == natively,
+        "two_processes_as_one": together == alone,
+        **asked.count_encodings(folder, environment, checkpoint),
+    }
+
+
+def table(found: list[dict], tried: dict) -> str:
+    """What docs/lmms_eval.md shows."""
+    lines = [
+        "| lmms-eval's task | answers | judge's replies | prompts | score: lmms-eval | ours | |",
+        "|---|--:|--:|---|--:|--:|---|",
+    ]
+    for case in found:
+        for row in case["scores"]:
+            ours = "–" if row["ours"] is None else f"{row['ours']:.4f}"
+            prompts = "equal" if case["prompts_equal"] else "differ"
+            verdict = "equal" if row["equal"] else "**differs**"
+            name = case["task"] if len(case["scores"]) == 1 else f"{case['task']}: {row['metric']}"
+            counts = f"{case['answers']} | {case['judged'] or ''}"
+            lines.append(f"| {name} | {counts} | {prompts} | {row['lmms']:.4f} | {ours} | {verdict} |")
+    for case in found:
+        if case["prompt_example"]:
+            ours, theirs = (repr(text) for text in case["prompt_example"])
+            lines += ["", f"{case['task']}: our prompt `{ours}`, lmms-eval's `{theirs}`."]
+        for each in case["answers_apart"][:4]:
+            lines += [
+                "",
+                f"{case['task']}: {each['text']!r} where {each['answer']} is right is {each['ours']} here and "
+                f"{each['lmms']} there.",
+            ]
+    lines += ["", f"The adapter, on made-up videos: {json.dumps(tried)}"]
+    return "\n".join(lines)
+
+
+def write(found: list[dict], tried: dict) -> None:
+    """The results, and the page's table."""
+    content = json.dumps({"lmms_eval": "0.7.3", "parity": found, "adapter": tried}, indent=1, ensure_ascii=False)
+    (ROOT / "benchmarks" / "results" / "lmms.json").write_text(f"{content}\n", encoding="utf-8")
+    page = ROOT / "docs" / "lmms_eval.md"
+    before, begins, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, ends, after = rest.partition(END)
+    page.write_text(f"{before}{begins}\n{table(found, tried)}\n{ends}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
         os.environ |= {**OFFLINE, "HF_HOME": str(Path(name) / "hf")}
-        parity(Path(name), sys.argv[1:])
+        replayed = parity(Path(name), sys.argv[1:])
+        if not sys.argv[1:]:
+            world = Path(name) / "world"
+            world.mkdir()
+            write(replayed, adapter(world))

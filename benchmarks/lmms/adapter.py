@@ -25,9 +25,10 @@ SUBTITLE = '1\n00:00:00,000 --> 00:00:01,500\n<font color="white" size=".72c">a 
 
 
 def make_checkpoint(folder: Path) -> Path:
-    """Two steps of training of the tiny recipe; larger weights then, for answers that tell questions apart."""
+    """Two steps of training of the tiny recipe; then larger weights and no end of an answer: answers differ."""
     import torch
 
+    from ppl.checkpoints import load
     from ppl.training_cli import run_training_cli
 
     recipes = ["-c", "recipes/experiments/tiny_sft.yaml", "-c", "recipes/overlays/debug.yaml"]
@@ -35,11 +36,18 @@ def make_checkpoint(folder: Path) -> Path:
     with chdir(ROOT):
         run_training_cli(["fit", *recipes, *options])
     (path,) = folder.rglob("*.ckpt")
+    lengthen_answers(path, load(path).model.backbone.tokenizer.all_special_ids, torch)
+    return path
+
+
+def lengthen_answers(path: Path, special: list[int], torch) -> None:
     checkpoint = torch.load(path, weights_only=True)
     for name, weight in checkpoint["state_dict"].items():
-        weight.mul_(3 if "language_model.layers" in name and weight.ndim > 1 else 1)
+        if "language_model.layers" in name and weight.ndim > 1:
+            weight.mul_(3)
+        if name.endswith("lm_head.weight"):
+            weight[special] = 0
     torch.save(checkpoint, path)
-    return path
 
 
 def make_world(folder: Path) -> tuple[Path, dict[str, str]]:
@@ -53,18 +61,18 @@ def make_world(folder: Path) -> tuple[Path, dict[str, str]]:
     pq.write_table(pa.Table.from_pylist(rows), file)
     (root / "subtitle").mkdir()
     (root / "subtitle" / "v0.srt").write_text(SUBTITLE)
-    for name in ("videomme",):
-        shutil.copytree(root / name, folder / "lmms-eval" / "Video-MME" / name)
+    shutil.copytree(root / "videomme", folder / "lmms-eval" / "Video-MME" / "videomme")
     return root, os.environ | OFFLINE | {"HF_HOME": str(home), "PYTHONPATH": str(ROOT)}
 
 
-def ask_lmms(folder: Path, environment: dict[str, str], checkpoint: Path, *extra: str, launcher: tuple = ()) -> dict:
+def ask_lmms(folder: Path, environment: dict[str, str], checkpoint: Path, processes: int = 1) -> dict:
     """Run the command and read what it logged: answers by task and document, and its scores."""
     out = folder / f"out{len(list(folder.glob('out*')))}"
-    arguments = f"checkpoint={checkpoint},num_frames={FRAMES},num_workers=1,max_new_tokens=4"
-    command = [sys.executable, *(launcher or ("-m", "lmms_eval")), "--model", "ppl", "--model_args", arguments]
-    command += ["--tasks", "videomme,videomme_w_subtitle", "--batch_size", "2", "--log_samples"]
-    command += ["--output_path", str(out), "--gen_kwargs", "max_new_tokens=4", *extra]
+    arguments = f"checkpoint={checkpoint},num_frames={FRAMES},num_workers=1"
+    start = ["torchrun", f"--nproc_per_node={processes}", "-m"] if processes > 1 else ["python", "-m"]
+    command = [str(Path(sys.executable).with_name(start[0])), *start[1:], "lmms_eval", "--model", "ppl"]
+    command += ["--model_args", arguments, "--tasks", "videomme,videomme_w_subtitle", "--batch_size", "2"]
+    command += ["--log_samples", "--output_path", str(out)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if not list(out.rglob("*_results.json")):  # its own exit status is 0 after an error
         raise RuntimeError(done.stdout[-3000:] + done.stderr[-6000:])
@@ -81,8 +89,6 @@ def ask_lmms(folder: Path, environment: dict[str, str], checkpoint: Path, *extra
 
 def ask_natively(folder: Path, root: Path, checkpoint: Path) -> dict:
     """The same questions by `ppl predict`'s parts and the `lmms` protocol."""
-    from dataclasses import replace
-
     from lightning import Trainer
 
     from ppl.callbacks.row_writer import RowWriter
@@ -95,7 +101,6 @@ def ask_natively(folder: Path, root: Path, checkpoint: Path) -> dict:
     answers, scores = {}, {}
     for task, subtitles in (("videomme", False), ("videomme_w_subtitle", True)):
         module = load(checkpoint)
-        module.generation = replace(module.generation, max_new_tokens=4)
         data = BenchmarkDataModule(VideoMME(str(root)), Lmms(subtitles, FRAMES), num_workers=0)
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
         trainer = Trainer(

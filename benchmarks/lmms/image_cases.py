@@ -5,8 +5,21 @@ from types import SimpleNamespace
 from benchmarks.lmms import texts
 from benchmarks.lmms.replay import Case, FakeJudge
 from benchmarks.lmms.video_cases import OPTIONS, golds
-from ppl.evaluation.benchmarks import gqa, llava_bench, mathvista, mmbench, mme, mmmu, mmvet, pope, scienceqa, seedbench
-from ppl.evaluation.benchmarks import textvqa, vizwiz, vqav2
+from ppl.evaluation.benchmarks import (
+    gqa,
+    llava_bench,
+    mathvista,
+    mmbench,
+    mme,
+    mmmu,
+    mmvet,
+    pope,
+    scienceqa,
+    seedbench,
+    textvqa,
+    vizwiz,
+    vqav2,
+)
 from ppl.evaluation.items import Item, letter
 
 QUESTION = "What is NASA doing in the picture?"
@@ -46,9 +59,7 @@ def _mmmu() -> Case:
     ]
     scores = {"mmmu_acc": ("accuracy", "overall", 100.0)}
     protocol = mmmu.Lmms(guess=False)
-    return Case(
-        "mmmu_val", protocol, "validation", docs, items, said, scores, patch=_no_dice, one_by_one=False, round_to=5
-    )
+    return Case("mmmu_val", protocol, "validation", docs, items, said, scores, patch=_no_dice, round_to=5)
 
 
 def _mmmu_groups(kind: str) -> dict[str, str]:
@@ -84,11 +95,12 @@ def _mathvista() -> Case:
             said.append(text)
 
     def patch(judge: FakeJudge, names: dict) -> None:
-        names["mathvista_evaluator"].get_chat_response = lambda prompt, **_: judge.reply("", prompt)
+        if "mathvista_evaluator" in names:
+            names["mathvista_evaluator"].get_chat_response = lambda prompt, **_: judge.reply("", prompt)
 
     scores = {"llm_as_judge_eval": ("accuracy", "overall", 1.0)}
     task, protocol = "mathvista_testmini_format", mathvista.Lmms()
-    return Case(task, protocol, "testmini", docs, items, said, scores, EXTRACTED, patch, round_to=2)
+    return Case(task, protocol, "testmini", docs, items, said, scores, EXTRACTED, patch, one_by_one=False, round_to=2)
 
 
 def _mmbench() -> list[Case]:
@@ -105,13 +117,13 @@ def _mmbench() -> list[Case]:
             index = i // 2 + 1_000_000 * (i % 2)
             own = {
                 "question": QUESTION,
-                "hint": "It is blue." if i % 4 > 1 else "nan",
+                "hint": "It is blue." if i % 4 > 1 else None,
                 "category": "c",
                 "L2-category": "l",
             }
             options = dict(zip("ABCD", OPTIONS, strict=False))
             docs.append({"index": index, "answer": letter(each), "source": "s", "split": "dev", **own, **options})
-            facts = {"hint": "" if own["hint"] == "nan" else own["hint"], "language": language}
+            facts = {"hint": own["hint"] or "", "language": language}
             groups = {"category": "c", "l2-category": "l"}
             items.append(
                 Item(
@@ -127,7 +139,8 @@ def _mmbench() -> list[Case]:
 def _mmbench_judge(judge: FakeJudge, names: dict) -> None:
     import lmms_eval.tasks.mmbench.mmbench_evals as evals
 
-    names["mmbench_evaluator"].get_chat_response = lambda prompt, **_: judge.reply("", prompt)
+    if "mmbench_evaluator" in names:
+        names["mmbench_evaluator"].get_chat_response = lambda prompt, **_: judge.reply("", prompt)
     evals.rd = SimpleNamespace(randint=lambda low, high: 0, choice=lambda letters: "?", seed=lambda *_: None)
 
 

@@ -4,14 +4,18 @@ No medium is opened and no judge is asked: what a judge says depends on a digest
 equal only if its prompts are.
 """
 
+import copy
 import hashlib
+import inspect
+import io
 import json
 import math
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 from ppl.evaluation.items import Item, Shown
 from ppl.evaluation.judge import Judge, Request
@@ -50,7 +54,7 @@ class Case:
 class FakeJudge(Judge):
     """Replies by the digest of what it is told."""
 
-    identity = {"model": "fake"}
+    identity: ClassVar = {"model": "fake"}
 
     def __init__(self, replies: Sequence[str]) -> None:
         self.replies = replies
@@ -73,19 +77,25 @@ class FakeJudge(Judge):
 
 
 def rows_of(case: Case) -> list[Row]:
+    """As `ppl predict` writes them, without white space around what was said; lmms-eval strips it too."""
     return [
         Row(
-            **{"benchmark": case.task, "protocol": case.protocol.identity(), "total": len(case.items)},
+            benchmark=case.task,
+            protocol=case.protocol.identity(),
+            total=len(case.items),
             **{name: getattr(item, name) for name in ("id", "cluster", "groups", "question", "options")},
             **{name: getattr(item, name) for name in ("answer", "answers", "facts")},
-            **{"prompt": "", "prompt_hash": "", "guide": "", "text": text},
+            prompt="",
+            prompt_hash="",
+            guide="",
+            text=text.strip(),
         )
         for item, text in zip(case.items, case.texts, strict=True)
     ]
 
 
-def run_lmms(case: Case, judge: FakeJudge, folder: Path, manager: Any) -> tuple[dict, list, dict[int, str]]:
-    """Replay a case: lmms-eval's scores, what it made of each answer, and its prompts."""
+def run_lmms(case: Case, judge: FakeJudge, folder: Path, manager: Any) -> tuple[dict, list, dict[int, str], Callable]:
+    """Replay a case: lmms-eval's scores, what it made of each answer, its prompts, and its mean of the first score."""
     import datasets
     from lmms_eval.api.model import lmms
     from lmms_eval.evaluator import simple_evaluate
@@ -110,8 +120,9 @@ def run_lmms(case: Case, judge: FakeJudge, folder: Path, manager: Any) -> tuple[
     datasets.DatasetDict({case.split: datasets.Dataset.from_list(case.docs)}).save_to_disk(place)
     own = {"dataset_path": str(place), "dataset_name": None, "dataset_kwargs": {"load_from_disk": True}}
     [task] = get_task_dict([{"task": case.task, **own, **case.overrides}], manager, "simple").values()
-    # Its functions live in a module of their own, which importing by name does not give.
-    case.patch(judge, getattr(task.config.process_results, "__globals__", {}))
+    # Each of its functions lives in a copy of the module of its own, which importing by name does not give.
+    for function in (task.config.process_results, *task.aggregation().values()):
+        case.patch(judge, getattr(function, "__globals__", {}))
     found = simple_evaluate(
         model=Replay(),
         tasks=[task],
@@ -121,11 +132,17 @@ def run_lmms(case: Case, judge: FakeJudge, folder: Path, manager: Any) -> tuple[
         log_samples=True,
         cli_args=SimpleNamespace(output_path=str(folder), process_with_media=False),
     )
-    return found["results"][case.task], found["samples"][case.task], prompts
+    return (
+        found["results"][case.task],
+        found["samples"][case.task],
+        prompts,
+        task.aggregation()[next(iter(case.scores))],
+    )
 
 
-def compare(case: Case, results: dict, samples: list, prompts: dict[int, str], theirs_asked: set[str]) -> dict:
+def compare(case: Case, replayed: tuple, theirs_asked: set[str]) -> dict:
     """What is equal, and what is not."""
+    results, samples, prompts, aggregate = replayed
     rows, ours = rows_of(case), FakeJudge(case.replies or ("",))
     report, units = score(rows, ours)
     values = {(each.metric, each.group): each.value for each in report.scores}
@@ -133,8 +150,8 @@ def compare(case: Case, results: dict, samples: list, prompts: dict[int, str], t
     for metric, (name, group, factor) in case.scores.items():
         their = factor * float(results[f"{metric},none"])
         our = values[name, group]
-        rounded = our if our is None or case.round_to is None else factor * round(our / factor, case.round_to)
-        equal = rounded is not None and math.isclose(rounded, their, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        apart = TOLERANCE if case.round_to is None else factor * 10**-case.round_to
+        equal = our is not None and math.isclose(our, their, rel_tol=TOLERANCE, abs_tol=apart)
         scores.append({"metric": metric, "lmms": their, "ours": our, "equal": equal})
     made = [case.protocol.prompt(item, [Shown()]) for item in case.items]
     other = [i for i, prompt in enumerate(made) if prompt != prompts[i]]
@@ -145,37 +162,33 @@ def compare(case: Case, results: dict, samples: list, prompts: dict[int, str], t
         "unparsed": report.unparsed,
         "judged": len(theirs_asked),
         "judge_prompts_equal": theirs_asked == (ours.asked if case.replies else set()),
+        "judge_prompts": {"shared": len(theirs_asked & ours.asked), "lmms": len(theirs_asked), "ours": len(ours.asked)},
         "prompts_equal": not other,
         "prompt_example": [made[other[0]], prompts[other[0]]] if other else None,
         "scores": scores,
-        "answers_apart": _apart(case, units, samples) if case.one_by_one else [],
+        "answers_apart": _apart(case, units, samples, aggregate) if case.one_by_one else [],
     }
 
 
-def _apart(case: Case, units: Sequence, samples: list) -> list[dict]:
-    """Answers that are worth something else on either side."""
+def _apart(case: Case, units: Sequence, samples: list, aggregate: Callable) -> list[dict]:
+    """Answers that are worth something else on either side; None: nothing, not even in the number of answers."""
+    (metric, (name, _group, factor)), *_ = case.scores.items()
+    by_doc = {sample["doc_id"]: sample[metric] for sample in samples}
     found = []
-    by_doc = {sample["doc_id"]: sample for sample in samples}
-    (metric, (name, _, factor)), *_ = case.scores.items()
     for index, unit in enumerate(units):
         mark = unit.mark.values.get(name)
-        their = _worth(by_doc[index][metric])
-        our = None if mark is None else float(mark)
-        if their is not None and (our is None or not math.isclose(our, their, rel_tol=TOLERANCE, abs_tol=TOLERANCE)):
+        our = None if mark is None else case.protocol.metrics[name] * mark
+        their = _alone(aggregate, by_doc[index], factor)
+        if not math.isclose(our or 0.0, their or 0.0, rel_tol=1e-4, abs_tol=1e-3):
             found.append({"text": case.texts[index], "answer": case.items[index].answer, "ours": our, "lmms": their})
     return found
 
 
-def _worth(sample: Any) -> float | None:
-    """What lmms-eval's `process_results` made of an answer, as far as it says."""
-    if isinstance(sample, (int, float)):
-        return float(sample)
-    if isinstance(sample, dict):
-        for right, said in (("answer", "pred"), ("ground_truth", "pred"), ("answer", "parsed_pred")):
-            if right in sample and said in sample and not isinstance(sample[said], list):
-                return float(str(sample[right]) == str(sample[said]))
-        if isinstance(sample.get("score"), (int, float)):
-            return float(sample["score"])
-        if isinstance(sample.get("true_false"), bool):
-            return float(sample["true_false"])
-    return None
+def _alone(aggregate: Callable, sample: Any, factor: float) -> float | None:
+    """lmms-eval's score of one answer."""
+    arguments = [None] if "args" in inspect.signature(aggregate).parameters else []
+    with redirect_stdout(io.StringIO()):
+        try:
+            return factor * float(aggregate([copy.deepcopy(sample)], *arguments))
+        except ZeroDivisionError:
+            return None

@@ -89,12 +89,15 @@ def describe_batch(batch: Any, inputs: InputSpec | None) -> list[str]:  # noqa: 
     if not isinstance(mask, Tensor) or mask.ndim != 2 or not {"ids", "media"} <= batch.keys():
         tensors = batch.items() if isinstance(batch, dict) else []
         return [f"  {name}: {tuple(value.shape)}" for name, value in tensors if isinstance(value, Tensor)]
-    tokens = mask.cpu().sum(1).tolist()  # counted on the host: the device has no room
+    # Counted on the host, as the device has no room. A packed row has several samples, numbered from 1.
+    tokens = [int((row == each).sum()) for row in mask.cpu() for each in range(1, int(row.max()) + 1)]
     rows: list[tuple[int, str]] = []
-    for row, (name, count) in enumerate(zip(batch["ids"], tokens, strict=True)):
-        media = [medium for medium in batch["media"] if medium.sample == row]
+    for place, count in enumerate(tokens):
+        sample = place % len(batch["ids"])  # of preference pairs, the worse answers are behind the better ones
+        media = [medium for medium in batch["media"] if medium.sample == sample]
         frames = sum(medium.num_frames for medium in media)
         visual = "" if inputs is None else f", {sum(map(inputs.num_visual_tokens, media))} of them visual"
+        name = batch["ids"][sample]
         rows.append((count, f"  {name}: {count} tokens{visual}, {frames} frames and tiles of {len(media)} media"))
     lines = [line for _, line in sorted(rows, key=lambda row: -row[0])]
     return [*lines, f"  padded to {mask.shape[0]} x {mask.shape[1]} positions"]

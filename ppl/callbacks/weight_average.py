@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
@@ -53,3 +54,11 @@ class WeightAverage(EMAWeightAveraging):
                 "ignore", message="You're using the WeightAveraging callback with a model that over"
             )
             super().setup(trainer, pl_module, stage)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on from it; what it leaves to its base, the model has already."""
+        own = pl_module.state_dict()
+        parts = {"state_dict", "current_model_state"} & checkpoint.keys()
+        super().on_load_checkpoint(
+            trainer, pl_module, {**checkpoint, **{part: {**own, **checkpoint[part]} for part in parts}}
+        )

@@ -1,4 +1,4 @@
-"""The file of a medium: its own, or for a while a copy of what lies inside another file."""
+"""The file of a medium: its own, or for a while a copy of what lies inside another file or at a URL."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def local_file(ref: MediumRef) -> Iterator[tuple[Path, str]]:
     """Give a medium's path for the time of the context, and a digest of its content.
 
     Args:
-        ref: An image or a video that is one file, or lies inside one.
+        ref: An image or a video that is one file, wherever that is, or lies inside one.
     """
-    if ref.inside is None:
+    if ref.inside is None and not is_url(ref.path):
         path = Path(ref.path).resolve()
         yield path, file_key(path) if path.exists() else str(path)  # readers tell best what is wrong with a path
         return
@@ -39,7 +39,7 @@ def local_file(ref: MediumRef) -> Iterator[tuple[Path, str]]:
         try:
             yield Path(file.name), hashlib.sha256(found).hexdigest()
         except Exception as error:
-            error.add_note(f"{file.name} held {ref.inside} of {ref.path}")
+            error.add_note(f"{file.name} held {ref.inside or 'a copy'} of {ref.path}")
             raise
 
 
@@ -70,12 +70,14 @@ def _digest(path: Path, size: int, time: int) -> str:
         return digest.hexdigest()
 
 
-def _bytes(path: str, inside: ByteRange | TableCell) -> bytes | str:
+def _bytes(path: str, inside: ByteRange | TableCell | None) -> bytes | str:
     """The medium, or the path of the file that a table names instead."""
     if isinstance(inside, TableCell):
         is_file = inside.split is None and (is_url(path) or not Path(path).is_dir())
         return cell_bytes((parquet if is_file else saved_dataset).read_cell(path, inside), inside.item)
     with open_bytes(path) as file:
+        if inside is None:
+            return file.read()
         file.seek(inside.offset)
         found = file.read(inside.size)
     if len(found) < inside.size:

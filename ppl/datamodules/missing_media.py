@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from ppl.datamodules.records import Record
+from ppl.datamodules.storage.opening import is_url
 
 _NUM_SHOWN = 10
 
@@ -24,7 +25,8 @@ def missing_media(records: Iterable[Record]) -> dict[str, list[Record]]:
     for record in records:
         for path in dict.fromkeys(path for medium in record.media for path in medium.files):
             if path not in is_there:
-                is_there[path] = os.path.exists(path)  # noqa: PTH110  Path's raises where a folder may not be read
+                # Not Path's, which raises where a folder may not be read; what is elsewhere is told when it is fetched.
+                is_there[path] = is_url(path) or os.path.exists(path)  # noqa: PTH110
             if not is_there[path]:
                 missing.setdefault(path, []).append(record)
     return missing

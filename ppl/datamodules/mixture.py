@@ -23,7 +23,7 @@ from braceexpand import braceexpand
 
 from ppl.datamodules.annotations import iter_records
 from ppl.datamodules.records import Record, problem
-from ppl.datamodules.storage.opening import is_url, open_bytes, read_head
+from ppl.datamodules.storage.opening import is_url, joined, open_bytes, read_head
 
 _SAMPLING = re.compile(r"(first|end|random):([1-9]\d*)(%?)")
 _LLAVA_YAML = re.compile(rb"\A(\xef\xbb\xbf)?(\s*(#[^\n]*)?\n)*datasets\s*:")
@@ -141,7 +141,7 @@ def iter_source(source: Source, media_root: str | None = None) -> Iterator[Recor
     """
     root = source.media_root or media_root
     if source.media_root is not None and media_root is not None:
-        root = str(Path(media_root) / source.media_root)
+        root = joined(media_root, source.media_root)
     for path in _paths(source):
         for found in iter_records(path, root, split=source.split, streaming=source.streaming):
             if isinstance(found, Record) and source.num_frames is not None:

@@ -131,8 +131,7 @@ class PairDataset(RecordDataset):
         """Read one pair's media, once, and make its samples."""
         record = self.records[index]
         try:
-            media = [self.processor.read(ref) for ref in record.media]
-            return PairSample.of(self.processor, record, self.processor.prepare(media))
+            return PairSample.of(self.processor, record, self.processor.load(record.media))
         except Exception as error:
             error.add_note(f"while loading record {record.id!r} ({record.origin})")
             raise

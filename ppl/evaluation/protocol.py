@@ -68,7 +68,8 @@ class Protocol(ABC):
     """
 
     name: ClassVar[str]
-    """``paper``: PPLLaVA's own code. ``lmms``: lmms-eval. ``official``: the benchmark's authors."""
+    """``paper``: PPLLaVA's own code. ``lmms``: lmms-eval. ``official``: the benchmark's authors.
+    ``llava``: LLaVA's scripts."""
     version: ClassVar[str]
     """Changes whenever a prompt or a mark does."""
     source: ClassVar[str]

@@ -115,7 +115,8 @@ def _means(metric: str, factor: float, units: Sequence[Unit]) -> Iterator[Score]
         for name, value in unit.rows[0].groups.items():
             groups.setdefault(f"{name}={value}", []).append(unit)
     for group, members in groups.items():
-        yield mean_score(metric, group, members, factor)
+        if group == OVERALL or any(metric in unit.mark.values for unit in members):
+            yield mean_score(metric, group, members, factor)
 
 
 def mean_score(metric: str, group: str, units: Sequence[Unit], factor: float) -> Score:

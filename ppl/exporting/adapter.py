@@ -23,13 +23,13 @@ def write_adapter(module: TuningModule, partial: Path, folder: Path) -> None:
         folder: What the folder will be called.
 
     Raises:
-        ValueError: Nobody could find the base: its weights were random, not read.
+        ValueError: Nobody could find the base: its weights were random, or those of another run.
     """
     base = base_of(module)
     if base is None:
         msg = (
-            "got adapters upon random weights (initialize: random), expected a base that was read from a folder or a "
-            "repository, to name it: add --merge to write the whole model"
+            "got adapters upon weights that no source has (initialize: random, or a run begun with --init_from), expected "
+            "a base that was read from a folder or a repository, to name it: add --merge to write the whole model"
         )
         raise ValueError(msg)
     commit = None if Path(base["source"]).is_dir() else base["revision"]

@@ -35,10 +35,11 @@ class CategoryAccuracy:
             distributed.all_gather_object(gathered, names)
             names = set().union(*gathered)
             for name in names - self._means.keys():  # every process takes part in every mean
-                self._mean(name).update(torch.zeros((), device=self._device), 0.0)
+                self._mean(name).update(torch.empty(0, device=self._device))
         shares = {name: self._mean(name).compute().item() for name in sorted(names)}
         self._means.clear()
         return shares | ({"mean": sum(shares.values()) / len(shares)} if shares else {})
 
     def _mean(self, category: str) -> MeanMetric:
+        # a loss that is no number must show; so disabled, torchmetrics 1.9 takes no notice of weights either
         return self._means.setdefault(category, MeanMetric(nan_strategy="disable").to(self._device))

@@ -33,13 +33,14 @@ class Saving:
 
 
 def base_of(module: TuningModule) -> dict[str, Any] | None:
-    """The identity of the weights a run began with, and the names of those that stay so; None if they were random.
+    """The identity of the weights a run began with, and the names of those that stay so; None if no source has them.
 
     A vision tower that an alignment file was read into is no longer the source's.
     """
     if module.base_identity is not None:
         return module.base_identity
-    recipe = module.hparams.get("backbone") if module.started_from is None else None  # else no source has them
+    known = module.has_base and module.started_from is None  # else no source has them
+    recipe = module.hparams.get("backbone") if known else None
     if not isinstance(recipe, Mapping):  # built in Python: there is no recipe to read
         return None
     arguments = recipe.get("init_args", {})
@@ -84,8 +85,21 @@ def save_base(module: TuningModule, checkpoint: dict[str, Any]) -> None:
     checkpoint["ppl"]["base"] = base
     if base is not None and "state_dict" in checkpoint and leaves_out(module):
         frozen = set(base["frozen"])
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {name: tensor for name, tensor in state.items() if name not in frozen}
+        for part in {"state_dict", "current_model_state"} & checkpoint.keys():  # the latter where weights are averaged
+            checkpoint[part] = {name: tensor for name, tensor in checkpoint[part].items() if name not in frozen}
+
+
+def take_over_base(module: TuningModule, checkpoint: Mapping[str, Any]) -> None:
+    """Have a module that gets a checkpoint's weights name the base that the checkpoint names, or none if it names none.
+
+    What the module itself began with no longer counts: ``--ckpt_path`` goes on with a run without its ``--init_from``.
+    """
+    base = checkpoint["ppl"].get("base")
+    module.has_base, module.base_identity = base is not None, None
+    if base is not None:
+        frozen = left_out(checkpoint, module.state_dict()) if base["frozen"] is None else base["frozen"]
+        trained = {name for name, p in module.named_parameters(remove_duplicate=False) if p.requires_grad}
+        module.base_identity = {**base, "frozen": [name for name in frozen if name not in trained]}
 
 
 def left_out(checkpoint: Mapping[str, Any], names: Iterable[str]) -> set[str]:
@@ -114,7 +128,7 @@ def check_base(module: TuningModule, checkpoint: Mapping[str, Any]) -> bool:
         return False
     expected, got = checkpoint["ppl"]["base"], base_of(module)
     if got is None or got["digest"] != expected["digest"]:
-        what = "random weights" if got is None else f"the weights of {got['source']} (digest {got['digest'][:12]})"
+        what = "weights that no source has" if got is None else f"the weights of {got['source']} (digest {got['digest'][:12]})"
         msg = (
             f"the checkpoint holds what trained upon {expected['source']} at revision {expected['revision']} (digest "
             f"{expected['digest'][:12]}), but this backbone has {what}; give it the same source and revision"

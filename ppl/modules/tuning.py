@@ -25,7 +25,7 @@ from ppl.modules.model_name import model_name
 from ppl.modules.parts import LearningRates, Part, freeze_parts, optimizer_and_schedule, split_parts
 from ppl.modules.poolers.base import Pooler
 from ppl.modules.positions import GridPositions
-from ppl.modules.saving import Saving, base_of, check_base, leaves_out, save_base
+from ppl.modules.saving import Saving, base_of, check_base, leaves_out, save_base, take_over_base
 from ppl.modules.sharding import clip_gradients, set_up
 from ppl.modules.video_llm import PoolSite, VideoLLM
 from ppl.modules.work_meter import WorkMeter
@@ -88,6 +88,8 @@ class TuningModule(LightningModule):
         self.conversation: dict[str, Any] = {}
         self.saving = saving
         self.base_identity: dict[str, Any] | None = None
+        self.has_base = True
+        """Whether some source may have what does not train: not if a checkpoint gave it that names none."""
         self.started_from: str | None = None
         """Checkpoint whose weights the run began with in place of the backbone's own: see `ppl.starting_weights`."""
         self.loaded_from: str | None = None
@@ -199,6 +201,7 @@ class TuningModule(LightningModule):
         """Remember how conversations were rendered and videos sampled in training."""
         self.conversation = checkpoint["ppl"]["conversation"]
         self.strict_loading = not check_base(self, checkpoint)
+        take_over_base(self, checkpoint)
 
     def train(self, mode: bool = True) -> TuningModule:
         """Switch to training, except for a frozen vision tower, which stays in evaluation mode; of several, each."""

@@ -6,6 +6,7 @@ from lightning import LightningModule, Trainer
 
 from ppl.callbacks.out_of_memory import OutOfMemory, describe_batch, is_out_of_memory
 from tests.callbacks.regression import Batches, Regression, batch, trainer
+from tests.modules.pairs import pair_batch
 from tests.modules.tiny import guided_model, image, make_batch, video
 
 ERRORS = [
@@ -73,6 +74,24 @@ def test_samples_with_their_tokens_and_frames():
     ]
     order = sorted(range(3), key=lambda row: -tokens[row])
     assert lines == [*(expected[row] for row in order), f"  padded to 3 x {max(tokens)} positions"]
+
+
+def test_pairs_and_packed_rows():
+    """Neither has a row for each sample: 2 pairs are 4 rows, and 2 packed samples are one."""
+    model = guided_model()
+    pairs = pair_batch(model, ([video(4)], "what colour ?", "red", "a long one"), ([], "so ?", "no", "yes it is"))
+    tokens = pairs["attention_mask"].sum(1).tolist()
+    lines = describe_batch(pairs, None)
+    expected = [(tokens[row], f"  pair {row % 2}: {tokens[row]} tokens, {4 * (row % 2 == 0)} frames") for row in range(4)]
+    found = [line.partition(" and tiles")[0] for line in lines[:-1]]
+    assert sorted(found) == sorted(line for _, line in expected)
+
+    rows = make_batch(model, ([], "what colour ?", "red"), ([video(4)], "what is this ?", "a ring"))
+    first, second = rows["attention_mask"].sum(1).tolist()
+    packed = {**rows, "attention_mask": torch.tensor([[1] * first + [2] * second + [0]])}
+    lines = describe_batch(packed, None)
+    assert f"  row 0: {first} tokens, 0 frames and tiles of 0 media" in lines
+    assert f"  row 1: {second} tokens, 4 frames and tiles of 1 media" in lines
 
 
 def test_outside_of_a_batch():

@@ -9,6 +9,7 @@ from ppl import checkpoints
 from ppl.callbacks.preemption import Preemption
 from ppl.callbacks.weight_average import WeightAverage
 from tests.callbacks.regression import Batches, Regression, batch, trainer
+from tests.exporting.tiny_runs import base, fit
 from tests.modules.tiny import ROOT
 from tests.recipes.discovery import QUIET, SMALL_QUESTIONS, run
 
@@ -75,3 +76,18 @@ def test_the_overlay_runs_resumes_and_its_model_is_the_average(tmp_path):
         "--trainer.max_epochs=2",
         "--trainer.max_steps=3",
     )
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed from")
+def test_adapters_are_averaged_and_go_on_exactly(tmp_path):
+    """Their checkpoints leave out what is frozen, of the average and of the weights."""
+    source, overlay = base(tmp_path), ("-c", "recipes/overlays/ema.yaml")
+    module, path = fit(source, tmp_path / "run", *overlay, steps=4)
+    _, again = fit(source, tmp_path / "on", *overlay, f"--ckpt_path={path.with_name('step=2.ckpt')}", steps=4)
+    one, other = (torch.load(file, weights_only=True) for file in (path, again))
+    loaded, whole = checkpoints.load(path).state_dict(), module.state_dict()
+    for part in ("state_dict", "current_model_state"):
+        assert one[part].keys() == other[part].keys() < whole.keys()
+        assert all(torch.equal(other[part][name], value) for name, value in one[part].items())
+    assert all(torch.equal(loaded[name], value) for name, value in one["state_dict"].items())
+    torch.testing.assert_close(loaded, whole)  # the average of equal weights is rounded

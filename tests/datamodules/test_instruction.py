@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import tarfile
 
+import fsspec
 import pytest
 import torch
 from jsonargparse import ArgumentParser
@@ -228,6 +229,25 @@ def test_media_inside_a_tar(media_folder, tmp_path, input_spec):
         batches += list(data.val_dataloader())
     assert torch.equal(batches[0]["pixel_values"], batches[1]["pixel_values"])
     assert torch.equal(batches[0]["input_ids"], batches[1]["input_ids"])
+
+
+def test_media_at_urls(media_folder, input_spec, write_lines):
+    """Paths relative to a root that is a URL, and such a root relative to another."""
+    for name in ("clip.mp4", "red.png"):
+        fsspec.filesystem("memory").pipe(f"/store/media/{name}", (media_folder / name).read_bytes())
+    parts = [{"type": "video", "video": "clip.mp4"}, {"type": "image", "image": "memory://store/media/red.png"}]
+    content = [*parts, {"type": "text", "text": "what ?"}]
+    file = write_lines([{"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "red"}]}])
+
+    def sample(root, own=None):
+        data = InstructionDataModule(sources=[Source(file, media_root=own)], media_root=root, num_frames=2)
+        data.attach(input_spec)
+        return data.dataset("train")[0]
+
+    assert torch.equal(sample("memory://store/media").frames, sample(str(media_folder)).frames)
+    assert torch.equal(sample("memory://store", "media").frames, sample(str(media_folder)).frames)
+    with pytest.raises(FileNotFoundError):
+        sample("memory://store")
 
 
 def write_record(folder, turns, media_folder):

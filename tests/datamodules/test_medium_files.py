@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 
+import fsspec
 import pytest
 from PIL import Image
 
@@ -76,3 +78,13 @@ def test_a_small_file_is_known_by_all_of_its_content(tmp_path):
     assert file_key(first) == file_key(second)
     second.write_bytes(b"0123456788")
     assert file_key(first) != file_key(second)
+
+
+def test_what_lies_at_a_url_is_copied_for_a_while():
+    fsspec.filesystem("memory").pipe("/media/a.mp4", b"0123456789")
+    with local_file(MediumRef("video", "memory://media/a.mp4")) as (found, key):
+        assert found.read_bytes() == b"0123456789"
+    assert key == hashlib.sha256(b"0123456789").hexdigest()
+    assert not found.exists()
+    with pytest.raises(FileNotFoundError), local_file(MediumRef("video", "memory://media/gone.mp4")):
+        pass

@@ -43,6 +43,16 @@ def test_a_half_written_last_line_is_no_row_and_another_is_an_error(tmp_path):
         list(read_rows(file))
 
 
+def test_a_text_may_hold_any_character_and_a_file_may_end_inside_one(tmp_path):
+    """Unicode knows more ends of lines than JSON lines do; a dash is three bytes long."""
+    file = tmp_path / "rows-0.jsonl"
+    odd = to_line(other(text="one\u2028two\x85three"))
+    cut = to_line(ROW).encode()
+    cut = cut[: cut.index("–".encode()) + 1]
+    file.write_bytes(odd.encode() + cut)
+    assert [row.text for row in read_rows(file)] == ["one\u2028two\x85three"]
+
+
 def test_a_line_of_something_else_is_an_error_that_names_it(tmp_path):
     file = tmp_path / "rows-0.jsonl"
     for text in ('{"id": 1}\n', "[]\n", '{"surprise": 1}\n'):

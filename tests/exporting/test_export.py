@@ -153,10 +153,32 @@ def test_shards_and_a_full_fine_tuning(folder, tmp_path):
 
 def test_a_random_base_is_named_by_nobody(tmp_path):
     _, path = fit(None, tmp_path / "run")
-    with pytest.raises(ValueError, match=r"got adapters upon random weights.*add --merge"):
+    with pytest.raises(ValueError, match=r"got adapters upon weights that no source has.*add --merge"):
         export(path, tmp_path / "apart")
     assert not (tmp_path / "apart").exists()
     export(path, tmp_path / "merged", merge=True)
+
+
+def test_a_checkpoint_that_holds_all_exports_what_trained(folder, tmp_path):
+    """Projector too: what trained is told by the checkpoint, and not by what has gradients when it is exported."""
+    module, path = fit(base(folder), tmp_path / "run", "--model.saving.frozen=keep")
+    assert not export(path, tmp_path / "apart")
+    assert torch.equal(logits(checkpoints.load(tmp_path / "apart")), logits(module))
+    assert load_file(tmp_path / "apart" / PROJECTOR).keys()
+
+
+def test_adapters_upon_another_run_s_weights_name_no_source(folder, tmp_path):
+    """Nor does the run that goes on from them by ``--ckpt_path`` alone, whose backbone is read from the source again."""
+    source = base(folder)
+    _, first = fit(source, tmp_path / "first", lora=())
+    _, path = fit(source, tmp_path / "second", f"--init_from={first}")
+    with pytest.warns(UserWarning, match="The dirpath has changed from"):
+        module, again = fit(source, tmp_path / "again", f"--ckpt_path={path}", steps=4)
+    assert torch.load(again, weights_only=True)["ppl"]["base"] is None
+    assert torch.equal(logits(checkpoints.load(again)), logits(module))
+    for each in (path, again):
+        with pytest.raises(ValueError, match="got adapters upon weights that no source has.*--init_from"):
+            export(each, tmp_path / "apart")
 
 
 def test_a_folder_appears_whole_or_not_at_all(run, merged, tmp_path, monkeypatch):

@@ -24,3 +24,10 @@ def test_computing_starts_over():
 def test_categories_and_answers_must_pair_up():
     with pytest.raises(ValueError, match="zip"):
         CategoryAccuracy().update(["a"], torch.tensor([True, False]))
+
+
+def test_means_of_marks():
+    accuracy = CategoryAccuracy()
+    accuracy.update(["a", "b", "a"], torch.tensor([0.5, 1.0, 0.25]))
+    accuracy.update([], torch.tensor([]))
+    assert accuracy.compute() == {"a": 0.375, "b": 1.0, "mean": 0.6875}

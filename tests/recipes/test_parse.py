@@ -2,10 +2,13 @@
 
 import re
 import shutil
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 import yaml
 
+from ppl.evaluation.protocol import Protocol
 from ppl.training_cli import run_training_cli
 from tests.modules.tiny import ROOT
 from tests.recipes.discovery import PART_ARGUMENTS, RECIPES, found
@@ -102,6 +105,22 @@ def test_an_overlay_parses_on_top(path, parsed):
 def test_an_overlay_says_how_to_use_it(path):
     first = (ROOT / path).read_text().splitlines()[0]
     assert first == f"# ppl fit -c recipes/experiments/<name>.yaml -c {path}"
+
+
+@pytest.mark.parametrize("path", found("eval"))
+def test_a_benchmark_says_how_to_ask_it_and_parses(path, capsys):
+    """With the very words of its file, but another checkpoint's name."""
+    lines = (ROOT / path).read_text().splitlines()
+    command = next(line for line in lines if line.startswith(f"# ppl predict -c {path} --model=ppl.checkpoints.load"))
+    assert f"# ppl score runs/eval/{Path(path).stem}" in lines
+    words = command.removeprefix("# ppl ").split()
+    with pytest.raises(SystemExit) as stopped:
+        run_training_cli([*words, "--print_config"])
+    assert stopped.value.code == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["data"]["class_path"] == "ppl.datamodules.benchmark.BenchmarkDataModule"
+    module, _, name = config["data"]["init_args"]["protocol"]["class_path"].rpartition(".")
+    assert issubclass(getattr(import_module(module), name), Protocol)
 
 
 @pytest.mark.parametrize("path", PARTS)

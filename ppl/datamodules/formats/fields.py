@@ -20,6 +20,7 @@ from ppl.datamodules.records import (
     Turn,
     problem,
 )
+from ppl.datamodules.storage.opening import is_url, joined
 
 TIME_KEYS = ("start", "end", "fps")
 """Beside a video: seconds of a clip; the rate of a video given as frames."""
@@ -54,12 +55,12 @@ class MediaPlace:
         Raises:
             ValueError: A relative path without a folder to start from; or no path, but the medium itself as text.
         """
-        if any(len(part.encode(errors="replace")) > _LONGEST_NAME for part in name.split("/")):
+        if not is_url(name) and any(len(part.encode(errors="replace")) > _LONGEST_NAME for part in name.split("/")):
             got = f"{name[:40]!r}… of {len(name)} characters as the path of a medium"
             raise problem(origin, got, "a path", "write the medium to a file and name that")
-        if self.folder is None and not Path(name).is_absolute():
+        if self.folder is None and not (is_url(name) or Path(name).is_absolute()):
             raise problem(origin, f"the relative media path {name!r}", "a folder it starts from", "set media_root")
-        return str(Path(self.folder or "/") / name)
+        return joined(self.folder or "/", name)
 
 
 def required(entry: Any, key: str, types: tuple[type, ...], origin: str) -> Any:  # noqa: ANN401

@@ -28,6 +28,13 @@ def is_url(path: str) -> bool:
     return "://" in path
 
 
+def joined(folder: str, name: str) -> str:
+    """Give the path of a name from a folder, either of which may be a URL; absolute names stay as they are."""
+    if is_url(name) or (is_url(folder) and Path(name).is_absolute()):
+        return name
+    return f"{folder.rstrip('/')}/{name}" if is_url(folder) else str(Path(folder) / name)
+
+
 def open_bytes(path: str) -> Any:  # noqa: ANN401  fsspec's files have no type in common with Python's
     """Open for reading; the caller closes.
 
