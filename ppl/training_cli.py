@@ -74,7 +74,7 @@ class _RecipeCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: object) -> Trainer:
         """Add what the recipe has none of its own of: a progress bar if it wants one, defaults, verified files."""
         config = self.config_init[str(self.subcommand)].trainer
-        own = config.callbacks or []
+        own = config.callbacks if isinstance(config.callbacks, list) else [config.callbacks] if config.callbacks else []
         if config.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in own):
             own = [*own, ThroughputBar()]
         folder = config.default_root_dir or "."

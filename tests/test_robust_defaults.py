@@ -42,3 +42,10 @@ def test_a_recipe_s_own_guard_takes_the_default_s_place(tmp_path):
     assert found.index(NonFiniteSteps) < found.index(Preemption)
     assert type(trainer.strategy.checkpoint_io) is BackgroundCheckpointIO
     assert len(list(tmp_path.rglob("*.ckpt"))) == 1
+
+
+def test_a_recipe_s_only_callback_need_be_no_list(tmp_path):
+    own = ["--trainer.callbacks=ppl.callbacks.non_finite_steps.NonFiniteSteps", "--trainer.callbacks.max_skipped=5"]
+    trainer = run(*WORDS, *own, f"--trainer.default_root_dir={tmp_path}").trainer
+    (guard,) = [callback for callback in trainer.callbacks if isinstance(callback, NonFiniteSteps)]
+    assert guard.max_skipped == 5

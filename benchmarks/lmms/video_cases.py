@@ -61,7 +61,7 @@ def _videomme() -> Case:
             letter(gold),
             cluster="v",
             groups=own,
-            facts={"options": options, "subtitles": None},
+            facts={"options": options},
         )
         for i, (gold, _) in enumerate(asked)
     ]

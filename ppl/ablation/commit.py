@@ -1,22 +1,14 @@
-"""Which version of the program ran."""
+"""Which version of the program ran, as one word."""
 
 from __future__ import annotations
 
-import subprocess
 from functools import cache
-from pathlib import Path
 
-_CHECKOUT = Path(__file__).parents[2]
+from ppl.callbacks.source import source
 
 
 @cache
 def commit() -> str:
     """The checkout's commit, with ``+changes`` if files differ from it; ``unknown`` where the package is installed."""
-    if not (_CHECKOUT / ".git").exists():
-        return "unknown"
-    return _git("rev-parse", "HEAD") + ("+changes" if _git("status", "--porcelain") else "")
-
-
-def _git(*words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=_CHECKOUT, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
+    found = source()
+    return "unknown" if found["commit"] is None else found["commit"] + ("+changes" if found["changed"] else "")

@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import shlex
-import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,9 +18,9 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
 from ppl import __version__
+from ppl.callbacks.source import source
 
 _PACKAGES = ("torch", "torchvision", "lightning", "transformers", "peft", "numpy")
-_CHECKOUT = Path(__file__).parents[2]
 
 
 class RunRecord(SaveConfigCallback):
@@ -59,18 +58,6 @@ def describe(trainer: Trainer, stage: str, recipe: dict[str, Any]) -> dict[str, 
         "precision": str(trainer.precision),
         "strategy": type(trainer.strategy).__name__,
     }
-
-
-def source() -> dict[str, Any]:
-    """Commit of the checkout, and the files that differ from it; null where the package is installed."""
-    if not (_CHECKOUT / ".git").exists():
-        return {"commit": None, "changed": None}
-    changed = [line[3:] for line in _git("status", "--porcelain").splitlines()]
-    return {"commit": _git("rev-parse", "HEAD").strip(), "changed": changed}
-
-
-def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], cwd=_CHECKOUT, capture_output=True, text=True, check=False).stdout
 
 
 def _threads() -> dict[str, Any]:

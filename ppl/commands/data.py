@@ -13,8 +13,9 @@ _RECIPE = """\
 Words beside -c are read as `ppl fit` reads them: a recipe's data are looked at by its very words.
   ppl data {0} train.jsonl --media-root videos
   ppl data {0} -c recipes/experiments/sft_llava_next.yaml --data.train_files='[train.jsonl]'
-Exit status: 0 if all is well, 1 if something cannot be read, 2 if the command line is at fault. docs/data.md has the \
-forms."""
+  ppl data {0} -c recipes/eval/videomme.yaml --data.benchmark.root=FOLDER
+A benchmark's recipe needs no model; its questions' media are looked at. Exit status: 0 if all is well, 1 if something \
+cannot be read, 2 if the command line is at fault. docs/data.md has the forms."""
 
 
 class _FilesOrRecipe(RecipeWords):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from typing import Any
+
+from ppl.commands.recipe_words import RecipeWords
 
 _EPILOG = """\
 Words that are not its own are read as `ppl fit` reads them, so a run is planned by its very words:
@@ -14,19 +14,6 @@ Words that are not its own are read as `ppl fit` reads them, so a run is planned
 No weights, tokenizer or data are needed: the model is built on the meta device from the backbone's config.json, which
 is looked for in the folder that the recipe names, among the architectures that come with ppl, then in the hub's cache
 and on the hub. What is estimated, how, and how well: docs/plan.md."""
-
-
-class _Plan:
-    """Keeps apart its own words and the recipe's, which stay in order: a later one wins, file or not."""
-
-    def __init__(self, parser: argparse.ArgumentParser, own: argparse.ArgumentParser) -> None:
-        self.parse = parser.parse_known_args
-        self.own = own
-
-    def __call__(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # noqa: ANN401
-        known, _ = self.parse(args, namespace)
-        known.recipe = self.own.parse_known_args(args)[1]
-        return known, []
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -42,7 +29,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("-c", "--config", action="append", required=True, help="recipe of fine-tuning, then overlays")
     parser.set_defaults(run=_run)
-    parser.parse_known_args = _Plan(parser, own)
+    parser.parse_known_args = RecipeWords(parser, own)
 
 
 def _own_options() -> argparse.ArgumentParser:

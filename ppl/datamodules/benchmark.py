@@ -11,12 +11,11 @@ from torch.utils.data import DataLoader
 
 from ppl.batches import AskedBatch, InputSpec
 from ppl.datamodules.base import ConversationDataModule, Split
-from ppl.datamodules.benchmark_samples import AskedItems, AskedSample, medium_ref
+from ppl.datamodules.benchmark_samples import AskedItems, AskedSample, media_record
 from ppl.datamodules.collate import collate
 from ppl.datamodules.decoders.base import VideoDecoder
 from ppl.datamodules.missing_media import check_media_exist, missing_media
 from ppl.datamodules.processing import Processor
-from ppl.datamodules.records import Record
 from ppl.datamodules.templates import TEMPLATES, TemplateName
 from ppl.evaluation.benchmark import Benchmark
 from ppl.evaluation.items import Item
@@ -95,6 +94,11 @@ class BenchmarkDataModule(ConversationDataModule):
         items = self.benchmark.items()
         self._total = len(items)
         self._groups = group_by_media(self._present(items), self.protocol)[: self.limit]
+        if not self._groups:
+            raise ValueError(
+                f"got nothing to ask of {self.benchmark.name}, which has {self._total} questions, expected some: are "
+                "its files whole, its media there (data.allow_missing leaves questions out), and data.limit not 0?"
+            )
 
     def predict_dataloader(self) -> AskedLoader:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Load one batch for each group of questions about the same media.
@@ -116,7 +120,7 @@ class BenchmarkDataModule(ConversationDataModule):
         return AskedLoader(asked, self.num_workers, self.rows_at_a_time)
 
     def _present(self, items: list[Item]) -> list[Item]:
-        records = [Record(item.id, [], [medium_ref(m) for m in item.media], origin=item.id) for item in items]
+        records = [media_record(item, item.id) for item in items]
         if not self.allow_missing:
             check_media_exist(records)
             return items

@@ -142,6 +142,16 @@ def asked_record(item: Item, protocol: Protocol, shown: Sequence[Shown], num_med
     )
 
 
+def media_record(item: Item, origin: str) -> Record:
+    """A question and its media, not yet asked.
+
+    Args:
+        item: The question.
+        origin: Where it is from.
+    """
+    return Record(item.id, [Turn("user", item.question)], [medium_ref(medium) for medium in item.media], origin=origin)
+
+
 def medium_ref(medium: Medium) -> MediumRef:
     """The same medium, as data modules know it."""
     inside = medium.inside

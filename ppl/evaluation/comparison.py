@@ -82,7 +82,7 @@ def _differences(metric: str, factor: float, pairs: Sequence[tuple[Unit, Unit]])
 
 
 def _key(unit: Unit) -> tuple[str, ...]:
-    return tuple(row.id for row in unit.rows)
+    return tuple(sorted(row.id for row in unit.rows))  # shards have no order of their own
 
 
 def to_json(comparison: Comparison) -> str:

@@ -61,7 +61,9 @@ class Item:
     groups: Mapping[str, str] = field(default_factory=dict)
     """What scores are broken down by: ``{"duration": "short"}``."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What only this benchmark's protocols read: plain values that JSON can hold."""
+    """What only this benchmark's protocols read: plain values that JSON can hold. Rows keep them."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """What prompts are made from beside them: paths, ``{"subtitles": …}``. Rows do not keep them."""
 
 
 class Shown(NamedTuple):

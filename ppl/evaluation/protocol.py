@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -137,7 +138,8 @@ class Protocol(ABC):
     def identity(self) -> dict[str, Any]:
         """What `rebuild` takes, and the version."""
         kind = type(self)
-        arguments = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        kept = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        arguments = json.loads(json.dumps(kept))  # as rows hold them, whose lists may have been tuples
         return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": arguments, "version": self.version}
 
 
@@ -147,16 +149,25 @@ def rebuild(identity: Mapping[str, Any]) -> Protocol:
     Raises:
         ValueError: There is no such protocol any more, or it is of another version.
     """
-    module, _, name = str(identity["class_path"]).rpartition(".")
-    kind = getattr(importlib.import_module(module), name, None)
+    again = "answer again, or score with the version of ppl that answered"
+    path, version = str(identity.get("class_path")), identity.get("version")
+    module, _, name = path.rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module), name, None)
+    except (ImportError, ValueError) as error:
+        msg = f"got answers of protocol {path}, which is not there ({error}); {again}, or put its file on PYTHONPATH"
+        raise ValueError(msg) from error
     if not (isinstance(kind, type) and issubclass(kind, Protocol)):
-        msg = f"got protocol {identity['class_path']}, expected a subclass of {Protocol.__name__}"
+        msg = f"got answers of protocol {path}, expected a subclass of {Protocol.__name__}; {again}"
         raise ValueError(msg)
-    protocol = kind(**identity["init_args"])
-    if protocol.version != identity["version"]:
+    if kind.version != version:
         msg = (
-            f"got answers of {kind.__name__} {identity['version']}, expected its present version {protocol.version}: "
-            "its prompts or marks have changed since; answer again, or score with the version of ppl that answered"
+            f"got answers of {kind.__name__} {version}, expected its present version {kind.version}: its prompts or "
+            f"marks have changed since; {again}"
         )
         raise ValueError(msg)
-    return protocol
+    try:
+        return kind(**identity["init_args"])
+    except (KeyError, TypeError) as error:
+        msg = f"got answers of {path} with other arguments than it takes ({error}); {again}"
+        raise ValueError(msg) from error

@@ -18,6 +18,7 @@ def read_runs(paths: Sequence[Path]) -> list[list[Row]]:
 
     Raises:
         FileNotFoundError: There is no such file, or a folder has none.
+        ValueError: No question is answered there.
     """
     runs: dict[tuple[str, str, str], list[Row]] = {}
     for path in paths:
@@ -25,7 +26,11 @@ def read_runs(paths: Sequence[Path]) -> list[list[Row]]:
         if not files or not files[0].exists():
             msg = f"got {path}, which holds no answers; expected rows-*.jsonl of `ppl predict`, or their folder"
             raise FileNotFoundError(msg)
-        for row in (row for file in files for row in read_rows(file)):
+        rows = [row for file in files for row in read_rows(file)]
+        if not rows:
+            msg = f"got {path} without a whole line, expected answers: run `ppl predict` again, or leave it out"
+            raise ValueError(msg)
+        for row in rows:
             runs.setdefault((row.benchmark, repr(row.protocol), row.model), []).append(row)
     return list(runs.values())
 

@@ -48,8 +48,8 @@ def score(rows: Sequence[Row], judge: Judge | None = None) -> tuple[Report, list
     Raises:
         ValueError: There are none, or they are not of one run of one benchmark by one protocol.
     """
-    rows = merge(rows)
-    first = _single_run(rows)
+    rows = _single_run(rows)
+    first = rows[0]
     protocol = rebuild(first.protocol)
     units = protocol.units(rows)
     asked = [protocol.requests(unit) for unit in units]
@@ -64,15 +64,15 @@ def score(rows: Sequence[Row], judge: Judge | None = None) -> tuple[Report, list
 
 def judge_requests(rows: Sequence[Row]) -> list[Request]:
     """What a judge would be asked about a run, without asking."""
-    rows = merge(rows)
-    protocol = rebuild(_single_run(rows).protocol)
+    rows = _single_run(rows)
+    protocol = rebuild(rows[0].protocol)
     return [request for unit in protocol.units(rows) for request in protocol.requests(unit)]
 
 
 def submission(rows: Sequence[Row]) -> Mapping[str, str]:
     """What the server of a benchmark's authors takes: file name -> text; empty where answers are public."""
-    rows = merge(rows)
-    return rebuild(_single_run(rows).protocol).submission(rows)
+    rows = _single_run(rows)
+    return rebuild(rows[0].protocol).submission(rows)
 
 
 def prompts_digest(protocol: Protocol, units: Sequence[Unit]) -> str:
@@ -130,7 +130,7 @@ def mean_score(metric: str, group: str, units: Sequence[Unit], factor: float) ->
     return Score(metric, group, sum(values) / len(values), len(values), low, high)
 
 
-def _single_run(rows: Sequence[Row]) -> Row:
+def _single_run(rows: Sequence[Row]) -> list[Row]:
     if not rows:
         msg = "got no answered question, expected files that `ppl predict` wrote"
         raise ValueError(msg)
@@ -139,4 +139,4 @@ def _single_run(rows: Sequence[Row]) -> Row:
         shown = "; ".join(sorted(f"{benchmark} of {model or 'a model'}" for benchmark, _, model in runs))
         msg = f"got answers of {len(runs)} runs ({shown}), expected the shards of one: score them one by one"
         raise ValueError(msg)
-    return rows[0]
+    return merge(rows)

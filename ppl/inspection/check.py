@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ppl.datamodules.benchmark import BenchmarkDataModule
 from ppl.datamodules.lengths import record_kind
 from ppl.inspection.bar import bar
 from ppl.inspection.lengths import Length, measure, recipe_processor
@@ -32,7 +33,9 @@ def run_check(options: argparse.Namespace) -> None:
         opener = Opener(None if selection.data is None else selection.data.decoder, options.workers)
         report = None if options.report is None else new_file(options.report, overwrite=True)
         lengths_missing, processor = _NO_RECIPE, None
-        if selection.recipe is not None and selection.data is not None:
+        if isinstance(selection.data, BenchmarkDataModule):
+            lengths_missing = "a benchmark's are those of its prompts, which are made from what is sampled"
+        elif selection.recipe is not None and selection.data is not None:
             try:
                 processor = recipe_processor(selection.recipe, selection.data)
             except FileNotFoundError as error:

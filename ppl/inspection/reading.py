@@ -41,7 +41,10 @@ def read_parts(selection: Selection) -> Iterator[Contents]:
         FileNotFoundError: An annotation file is missing.
     """
     for part in selection.parts:
-        contents = Contents(part, [], [])
+        contents = Contents(part, list(part.records or ()), [])
+        if part.records is not None:
+            yield contents
+            continue
         for found in iter_source(part.source, selection.media_root):
             error = found if isinstance(found, ValueError) else _unfit(found, part)
             if error is not None:

@@ -1,4 +1,4 @@
-"""Which annotation files are looked at: those named on the command line, or those of a recipe."""
+"""Which annotation files are looked at: those named on the command line, or those of a recipe, or its benchmark."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import NamedTuple
 from jsonargparse import ArgumentParser
 from lightning import LightningDataModule
 
+from ppl.datamodules.benchmark import BenchmarkDataModule
+from ppl.datamodules.benchmark_samples import media_record
 from ppl.datamodules.instruction import InstructionDataModule
 from ppl.datamodules.mixture import Source, expand
 from ppl.datamodules.preference import PreferenceDataModule, check_pair
 from ppl.datamodules.records import Record, check_answered
+from ppl.evaluation.benchmark import Benchmark
 from ppl.planning.recipe import Recipe, read_recipe
 
 
@@ -25,6 +28,8 @@ class Part(NamedTuple):
     """Raises ValueError for a record that the recipe cannot learn from; None: it is not known what it is for."""
     row_length: int | None = None
     """Most positions of its samples, where they have to fit into packed rows."""
+    records: tuple[Record, ...] | None = None
+    """Questions of a benchmark, which has read its files itself; None: they are to be read from ``source``."""
 
 
 class Selection(NamedTuple):
@@ -32,7 +37,7 @@ class Selection(NamedTuple):
 
     parts: list[Part]
     media_root: str | None
-    data: InstructionDataModule | None = None
+    data: InstructionDataModule | BenchmarkDataModule | None = None
     """The recipe's, to read media as it does."""
     recipe: Recipe | None = None
 
@@ -51,17 +56,21 @@ def select_files(files: Sequence[str], media_root: str | None = None) -> Selecti
 
 
 def select_recipe(words: Sequence[str]) -> Selection:
-    """Look at every split of a recipe's data, each source whole, whatever its sampling.
+    """Look at every split of a recipe's data, each source whole, whatever its sampling; or at a benchmark's questions.
 
     Args:
         words: Recipe, overlays and overrides, as ``ppl fit`` takes them.
 
     Raises:
-        ValueError: The recipe is not accepted, or its data are not annotation files.
+        ValueError: The recipe is not accepted, or its data are neither annotation files nor a benchmark.
         FileNotFoundError: A file is missing.
     """
-    recipe = read_recipe(words)
+    recipe = read_recipe(words, needs_model=False)
     data = _instantiate(recipe)
+    if isinstance(data, BenchmarkDataModule):
+        return Selection([_questions(data.benchmark)], None, data, recipe)
+    if not recipe.model:
+        raise ValueError("got a recipe without a model, expected the one whose lengths are told: add its -c or --model")
     splits = {split: [Source(file) for file in files] for split, files in data.files.items()}
     splits["train"] = data.sources or splits["train"]
     check = check_pair if isinstance(data, PreferenceDataModule) else check_answered
@@ -84,7 +93,14 @@ def select_recipe(words: Sequence[str]) -> Selection:
     return Selection(parts, data.media_root, data, recipe)
 
 
-def _instantiate(recipe: Recipe) -> InstructionDataModule:
+def _questions(benchmark: Benchmark) -> Part:
+    records = tuple(media_record(item, f"{benchmark.name}: question {item.id}") for item in benchmark.items())
+    if not records:
+        raise ValueError(f"got {benchmark.name} without a question, expected some; are its files whole?")
+    return Part(benchmark.name, Source(benchmark.name), records=records)
+
+
+def _instantiate(recipe: Recipe) -> InstructionDataModule | BenchmarkDataModule:
     data = None
     if recipe.data:
         parser = ArgumentParser(exit_on_error=False)
@@ -93,9 +109,10 @@ def _instantiate(recipe: Recipe) -> InstructionDataModule:
             data = parser.instantiate(parser.parse_object({"data": recipe.data}))["data"]
         except ArgumentError as error:
             raise ValueError(str(error)) from error
-    if not isinstance(data, InstructionDataModule):
+    if not isinstance(data, InstructionDataModule | BenchmarkDataModule):
         raise ValueError(
             f"got {type(data).__name__} as data, expected annotation files: "
-            "ppl.datamodules.instruction.InstructionDataModule; other data bring no records of their own to look at"
+            "ppl.datamodules.instruction.InstructionDataModule, or a benchmark's; other data bring no records of their "
+            "own to look at"
         )
     return data

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ppl.batches import PreferenceBatch
+from ppl.modules.evaluation_mode import evaluating
 from ppl.modules.logprob_store import LogProbStore, pair_keys
 from ppl.modules.lora import lora_parameters
 from ppl.modules.model_identity import model_identity
@@ -86,7 +87,7 @@ class AdaptersOff(Reference):
 
     def totals(self, module: TuningModule, batch: PreferenceBatch, visual: Float[Tensor, "n d"]) -> Float[Tensor, " r"]:
         """Run the model again, adapters switched off, on the same visual tokens."""
-        with torch.no_grad(), _evaluating(module.model), _without_adapters(module.model.backbone.language_model):
+        with torch.no_grad(), evaluating(module.model), _without_adapters(module.model.backbone.language_model):
             return pair_scores(module.model, batch, visual.detach()).logprobs.total
 
 
@@ -157,7 +158,7 @@ class Precomputed(Reference):
         home = next(module.model.parameters()).device
         trainer.strategy.precision_plugin.convert_module(module)  # as the strategy is about to
         module.model.to(trainer.strategy.root_device)
-        with torch.no_grad(), trainer.strategy.precision_plugin.forward_context(), _evaluating(module.model):
+        with torch.no_grad(), trainer.strategy.precision_plugin.forward_context(), evaluating(module.model):
             for loader in data.reference_loaders(trainer.global_rank, trainer.world_size):
                 self._compute(module, self._store, loader)
         module.model.to(home)
@@ -185,18 +186,6 @@ class Precomputed(Reference):
                 continue
             moved = module.trainer.strategy.batch_to_device(batch)
             store.add(keys, score_pairs(module.model, moved).logprobs.total)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, module by module back to what it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 @contextmanager

@@ -128,7 +128,11 @@ def check_base(module: TuningModule, checkpoint: Mapping[str, Any]) -> bool:
         return False
     expected, got = checkpoint["ppl"]["base"], base_of(module)
     if got is None or got["digest"] != expected["digest"]:
-        what = "weights that no source has" if got is None else f"the weights of {got['source']} (digest {got['digest'][:12]})"
+        what = (
+            "weights that no source has"
+            if got is None
+            else f"the weights of {got['source']} (digest {got['digest'][:12]})"
+        )
         msg = (
             f"the checkpoint holds what trained upon {expected['source']} at revision {expected['revision']} (digest "
             f"{expected['digest'][:12]}), but this backbone has {what}; give it the same source and revision"

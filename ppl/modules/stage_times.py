@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from ppl.batches import Batch
 from ppl.functional.splicing import splice_visual_tokens
+from ppl.modules.evaluation_mode import evaluating
 from ppl.modules.video_llm import VideoLLM
 
 Result = TypeVar("Result")
@@ -70,7 +70,7 @@ def run_stages(model: VideoLLM, batch: Batch, *, num_new_tokens: int = 8) -> tup
     """
     _check(batch, num_new_tokens)
     device = batch["input_ids"].device
-    with _evaluation(model):
+    with evaluating(model):
         tower, grids = _timed(device, lambda: _encode(model, batch))
         pool, tokens = _timed(
             device, lambda: model.visual_tokens(grids, batch["media"], model.embed_prompts(batch["prompt_ids"]))
@@ -134,18 +134,6 @@ def _timed(device: torch.device, call: Callable[[], Result]) -> tuple[float, Res
 def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-@contextmanager
-def _evaluation(model: VideoLLM) -> Iterator[None]:
-    """Evaluation mode, and afterwards each module's own mode again."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _check(batch: Batch, num_new_tokens: int) -> None:

@@ -40,8 +40,12 @@ class _StayOnMeta(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def read_recipe(words: Sequence[str]) -> Recipe:
+def read_recipe(words: Sequence[str], *, needs_model: bool = True) -> Recipe:
     """Parse ``-c`` files and overrides; nothing is instantiated, so data files need not exist.
+
+    Args:
+        words: As ``ppl fit`` takes them.
+        needs_model: A recipe without one is an error; otherwise its ``model`` may be empty.
 
     Raises:
         ValueError: A key or value is not accepted, with its file and path; or there is no model.
@@ -51,7 +55,7 @@ def read_recipe(words: Sequence[str]) -> Recipe:
     parser.add_argument("-c", "--config", action="config")
     parser.add_argument("--seed_everything", type=bool | int)
     parser.add_lightning_class_args(Trainer, "trainer")
-    parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True, required=True)
+    parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True, required=needs_model)
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True, required=False)
     try:
         config = parser.parse_args(list(words))
@@ -61,7 +65,7 @@ def read_recipe(words: Sequence[str]) -> Recipe:
         ]
         raise ValueError("\n".join(lines)) from error
     resolved = config.as_dict()
-    return Recipe(resolved["model"], resolved.get("data") or {}, resolved["trainer"])
+    return Recipe(resolved.get("model") or {}, resolved.get("data") or {}, resolved["trainer"])
 
 
 def build_model(recipe: Recipe, source: str | None = None, device: str = "meta") -> tuple[SFTModule, str]:

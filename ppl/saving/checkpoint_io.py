@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,15 @@ class VerifiedCheckpointIO(TorchCheckpointIO):
             partial.unlink(missing_ok=True)
             raise
         sync_folder(target.parent)
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Callable | None = lambda storage, _: storage,
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Read tensors and plain values, from other machines too, where Lightning would run whatever the file says."""
+        return super().load_checkpoint(path, map_location, weights_only=True if weights_only is None else weights_only)
 
 
 class BackgroundCheckpointIO(AsyncCheckpointIO):

@@ -6,8 +6,6 @@ Axes: H W pixel rows, columns.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +15,11 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.seed import isolate_rng
 from PIL import Image
-from torch import nn
 from torch.utils.data import DataLoader
 
 from ppl.batches import IGNORE_INDEX, Batch
 from ppl.functional.relevance import relevance_distribution
+from ppl.modules.evaluation_mode import evaluating
 from ppl.modules.tuning import TuningModule
 from ppl.modules.video_llm import VideoLLM
 from ppl.serving.overlays import heatmap_strip
@@ -65,7 +63,7 @@ class SamplePredictions(Callback):
         if not isinstance(pl_module, TuningModule):
             msg = f"got {type(pl_module).__name__}, expected a module that answers; leave SamplePredictions out"
             raise ValueError(msg)
-        with isolate_rng(), torch.no_grad(), evaluation(pl_module), trainer.precision_plugin.forward_context():
+        with isolate_rng(), torch.no_grad(), evaluating(pl_module), trainer.precision_plugin.forward_context():
             torch.manual_seed(step)  # the same in all processes
             if self._prompts is None:
                 self._prompts = _prompts(trainer, self.num_samples)
@@ -75,18 +73,6 @@ class SamplePredictions(Callback):
                 picture = relevance_picture(pl_module.model, asked)
                 if trainer.is_global_zero:
                     _write(trainer, number, row, picture)
-
-
-@contextmanager
-def evaluation(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards each module's own mode again."""
-    modes = [(each, each.training) for each in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for each, mode in modes:
-            each.training = mode
 
 
 def relevance_picture(model: VideoLLM, batch: Batch) -> Image.Image | None:

@@ -14,9 +14,10 @@ from torch.distributed.fsdp.wrap import CustomPolicy
 from ppl.modules.lora import lora_parameters
 from ppl.modules.sharding import check_shardable, units_of
 from ppl.modules.tuning import TuningModule
+from ppl.saving.folders import VerifiedFolders
 
 
-class FSDP1Strategy(FSDPStrategy):
+class FSDP1Strategy(VerifiedFolders, FSDPStrategy):
     """Lightning's strategy, which wraps a `TuningModule` by what its model is made of.
 
     A unit's weights are of one precision, and all train or none: for frozen ones among others FSDP1 would keep

@@ -82,7 +82,9 @@ def test_pairs_and_packed_rows():
     pairs = pair_batch(model, ([video(4)], "what colour ?", "red", "a long one"), ([], "so ?", "no", "yes it is"))
     tokens = pairs["attention_mask"].sum(1).tolist()
     lines = describe_batch(pairs, None)
-    expected = [(tokens[row], f"  pair {row % 2}: {tokens[row]} tokens, {4 * (row % 2 == 0)} frames") for row in range(4)]
+    expected = [
+        (tokens[row], f"  pair {row % 2}: {tokens[row]} tokens, {4 * (row % 2 == 0)} frames") for row in range(4)
+    ]
     found = [line.partition(" and tiles")[0] for line in lines[:-1]]
     assert sorted(found) == sorted(line for _, line in expected)
 

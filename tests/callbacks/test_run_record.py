@@ -15,7 +15,6 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ppl import __version__
-from ppl.callbacks.run_record import source
 from tests.modules.tiny import ROOT
 from tests.recipes.discovery import SMALL_QUESTIONS, run
 
@@ -85,21 +84,3 @@ def test_all_loggers_get_the_recipe(folder):
     events = EventAccumulator(str(folder))
     events.Reload()
     assert {"train/loss", "throughput/tokens_per_second", "throughput/data_wait"} <= set(events.Tags()["scalars"])
-
-
-def test_the_source_is_the_checkout_s_or_none(monkeypatch, tmp_path):
-    def git(*words):
-        subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)
-
-    monkeypatch.setattr("ppl.callbacks.run_record._CHECKOUT", tmp_path)
-    assert source() == {"commit": None, "changed": None}
-    git("init")
-    (tmp_path / "a").write_text("1")
-    git("add", "a")
-    git("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-m", "a")
-    found = source()
-    assert len(found["commit"]) == 40
-    assert found["changed"] == []
-    (tmp_path / "a").write_text("2")
-    (tmp_path / "b").write_text("")
-    assert source() == {"commit": found["commit"], "changed": ["a", "b"]}

@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.utils.data import DataLoader
 
 from ppl.callbacks.training_summary import TrainingSummary
+from ppl.checkpoint_files import read_shards
 from ppl.modules.backbones.video_llava import VideoLlavaBackbone
 from ppl.modules.execution import Execution
 from ppl.modules.feature_cache import Caching
@@ -28,6 +29,7 @@ from ppl.modules.parts import LearningRates
 from ppl.modules.poolers.average import AveragePooler
 from ppl.modules.poolers.weighted import WeightedPooler
 from ppl.modules.sft import SFTModule
+from ppl.saving.folders import VerifiedFolders
 from ppl.strategies.fsdp1 import FSDP1Strategy
 from ppl.strategies.fsdp2 import FSDP2Strategy
 from tests.distributed.test_align_gathered import free_port
@@ -161,7 +163,9 @@ def strategy_of(name):
 
 
 def batches_of(model, rows):
-    return [make_batch(model, *((media, "what colour is the square ?", "red") for media in medias)) for medias in rows]
+    return [
+        make_batch(model, *((media, "what colour is the square ?", "red") for media in several)) for several in rows
+    ]
 
 
 def fit(module, batches, folder, ckpt_path=None, **options):
@@ -180,14 +184,15 @@ def fit(module, batches, folder, ckpt_path=None, **options):
     return trainer
 
 
-def save_and_resume(rank, folder):
+def save_and_resume(rank, folder, strategy, **clipping):
     """Two epochs of a batch, with a checkpoint of shards after each; and the second again, from the first's."""
     for name, path in (("whole", None), ("resumed", folder / "shards/epoch=0.ckpt")):
         module = build(Recorded, learning_rates=TRAINED)
         saving = ModelCheckpoint(folder / "shards", "{epoch}", save_top_k=-1 if path is None else 0)
-        options = {"max_epochs": 2, "enable_checkpointing": True, "callbacks": [saving], "gradient_clip_val": 0.5}
+        options = {"max_epochs": 2, "enable_checkpointing": True, "callbacks": [saving], **clipping}
         batches = batches_of(module.model, [ragged()[0][rank]])
-        trainer = fit(module, batches, folder, path, devices=2, strategy=FSDP2Strategy(), **options)
+        folder.mkdir(exist_ok=True)
+        trainer = fit(module, batches, folder, path, devices=2, strategy=strategy_of(strategy), **options)
         torch.save(get_model_state_dict(trainer.strategy.model, options=WHOLE), folder / f"{name}_{rank}.pt")
 
 
@@ -213,7 +218,9 @@ def work(rank, port, folder, runs):
         }
         torch.save(result, folder / f"{case}_{strategy}_{rank}.pt")
     if runs == REST:
-        save_and_resume(rank, folder)
+        save_and_resume(rank, folder, "fsdp2", gradient_clip_val=0.5)
+        FSDPPrecision.convert_module = lambda _, module: module
+        save_and_resume(rank, folder / "fsdp1", "fsdp1")
 
 
 def folder_of(runs, tmp_path_factory):
@@ -281,10 +288,18 @@ def compare(case, strategy, folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_from_shards_as_if_never_stopped(results):
-    whole, resumed = (torch.load(results / f"{name}_0.pt") for name in ("whole", "resumed"))
+@pytest.mark.parametrize("of", [".", "fsdp1"])
+def test_two_processes_go_on_from_shards_as_if_never_stopped(of, results):
+    whole, resumed = (torch.load(results / of / f"{name}_0.pt") for name in ("whole", "resumed"))
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+    kept = read_shards(results / of / "shards/epoch=1.ckpt")["state_dict"]
+    assert kept.keys() == whole.keys()
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in whole.items())
+    assert {path.name for path in (results / of / "shards").iterdir()} == {"epoch=0.ckpt", "epoch=1.ckpt"}
+    assert issubclass(FSDP1Strategy, VerifiedFolders), (
+        "as FSDP2's, whose folders tests/distributed/test_robust.py damages"
+    )
 
 
 def weights_of_one(folder):

@@ -22,7 +22,10 @@ from ppl.serving.sample_predictions import SamplePredictions
 from tests.distributed.test_align_gathered import free_port
 from tests.modules.tiny import make_batch, tiny_aligner, tiny_backbone, video
 
-pytestmark = pytest.mark.filterwarnings("ignore:Attribute '.*' is an instance of `nn.Module`:UserWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Attribute '.*' is an instance of `nn.Module`:UserWarning"),
+]
 CONVERSATIONS = [([video(4)], "what colour is the square ?", "red"), ([], "which way ? " * 5, "left")]
 
 

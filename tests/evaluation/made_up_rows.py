@@ -4,7 +4,7 @@ import json
 
 from ppl.evaluation.items import Shown
 from ppl.evaluation.judge import Judge
-from ppl.evaluation.rows import Row, prompt_digest
+from ppl.evaluation.rows import Row, prompt_digest, to_line
 from ppl.evaluation.scoring import score
 
 SHOWN = Shown(indices=(0, 10, 20, 30), times=(0.0, 1.0, 2.0, 3.0), duration=4.0, fps=10.0)
@@ -18,7 +18,7 @@ def make_row(**values):
 
 
 def answer(benchmark, protocol, texts):
-    """Rows of a benchmark's first questions, with what is said to each."""
+    """Rows of a benchmark's first questions, with what is said to each; none may tell where files were."""
     items = benchmark.items()
     rows = []
     for item, text in zip(items, texts, strict=False):
@@ -41,6 +41,8 @@ def answer(benchmark, protocol, texts):
                 text=text,
             )
         )
+    roots = [value for value in vars(benchmark).values() if isinstance(value, str) and value.startswith("/")]
+    assert not any(root in to_line(row) for root in roots for row in rows)
     return rows
 
 

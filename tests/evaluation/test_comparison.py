@@ -44,6 +44,19 @@ def test_one_model_by_two_protocols_is_a_comparison_too():
     assert comparison.differences[0].size == 3  # where both count
 
 
+class Pairs(Choice):
+    def units(self, rows):
+        return [tuple(rows[i : i + 2]) for i in range(0, len(rows), 2)]
+
+
+def test_units_are_paired_whatever_the_order_of_their_rows():
+    rows = rows_of(["A", "A", "B", "A"], Pairs())
+    comparison = compare(rows, rows[::-1])
+    assert comparison.unpaired == (0, 0)
+    assert comparison.differences[0].size == 2
+    assert compare(rows, rows[3:1:-1]).unpaired == (1, 0)
+
+
 def test_what_cannot_be_paired_is_an_error():
     with pytest.raises(ValueError, match=r"got a run of made-up and one of other, expected two of one benchmark"):
         compare(rows_of(["A"]), rows_of(["A"], benchmark="other"))

@@ -118,6 +118,12 @@ def test_missing_media_are_an_error_or_a_lower_coverage(root, tmp_path):
     assert (report.answered, report.total, report.coverage) == (3, 6, 0.5)
 
 
+def test_nothing_to_ask_is_an_error(root):
+    data = BenchmarkDataModule(VideoMME(str(root), duration="medium"), Paper(), "plain_v1")
+    with pytest.raises(ValueError, match=r"got nothing to ask of videomme.*, which has 0 questions"):
+        data.setup("predict")
+
+
 def world(root, **options):
     return BenchmarkDataModule(EmbeddedWorld(str(root)), Official(), "plain_v1", num_workers=0, **options)
 

@@ -88,6 +88,9 @@ def test_a_submission_is_written_for_a_test_split_alone(tmp_path):
 def test_no_answers_are_an_error(tmp_path):
     assert "expected rows-*.jsonl of `ppl predict`" in fails("score", str(tmp_path))
     assert "which holds no answers" in fails("score", "missing.jsonl")
+    for written in ("", '{"benchmark": "made'):  # killed before its first line was whole
+        (tmp_path / "rows-0.jsonl").write_text(written)
+        assert "without a whole line, expected answers" in fails("score", str(tmp_path), "--expect-coverage", "0.5")
 
 
 def test_a_dry_run_says_what_a_judge_would_be_sent_and_sends_nothing(tmp_path, capsys, monkeypatch):

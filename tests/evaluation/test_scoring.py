@@ -94,6 +94,8 @@ def test_runs_are_not_mixed():
         score([rows_of(["A"], model="m")[0], rows_of(["A", "A"], model="m", benchmark="other")[1]])
     with pytest.raises(ValueError, match=r"got two answers to question '0'"):
         score([*rows_of(["A"]), *rows_of(["B"])])
+    with pytest.raises(ValueError, match=r"got answers of 2 runs"):  # though both say the same
+        score([*rows_of(["A"], model="m"), *rows_of(["A"], model="n")])
 
 
 def test_answers_to_prompts_that_have_changed_since_are_refused(monkeypatch):

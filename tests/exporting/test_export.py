@@ -168,7 +168,7 @@ def test_a_checkpoint_that_holds_all_exports_what_trained(folder, tmp_path):
 
 
 def test_adapters_upon_another_run_s_weights_name_no_source(folder, tmp_path):
-    """Nor does the run that goes on from them by ``--ckpt_path`` alone, whose backbone is read from the source again."""
+    """Nor does the run that goes on by ``--ckpt_path`` alone, whose backbone is read from the source again."""
     source = base(folder)
     _, first = fit(source, tmp_path / "first", lora=())
     _, path = fit(source, tmp_path / "second", f"--init_from={first}")
@@ -177,7 +177,7 @@ def test_adapters_upon_another_run_s_weights_name_no_source(folder, tmp_path):
     assert torch.load(again, weights_only=True)["ppl"]["base"] is None
     assert torch.equal(logits(checkpoints.load(again)), logits(module))
     for each in (path, again):
-        with pytest.raises(ValueError, match="got adapters upon weights that no source has.*--init_from"):
+        with pytest.raises(ValueError, match=r"got adapters upon weights that no source has.*--init_from"):
             export(each, tmp_path / "apart")
 
 

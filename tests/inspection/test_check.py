@@ -11,6 +11,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from ppl.cli import main
+from tests.evaluation.made_up import make_videomme
 from tests.inspection.conftest import llava
 from tests.planning.measuring import ROOT, TINY
 
@@ -122,6 +123,24 @@ def test_a_tokenizer_that_is_nowhere_leaves_lengths_out(check, media, write, sou
     assert "Lengths are left out: got source='llava-hf/llava-v1.6-vicuna-7b-hf', but found no config.json" in out
 
 
+def test_a_benchmark_s_missing_media_are_listed_before_it_is_asked(check, tmp_path):
+    """Its recipe as it is committed, without a model; half of its six questions are about each video."""
+    words = ["-c", "recipes/eval/videomme.yaml", f"--data.benchmark.root={make_videomme(tmp_path)}", "--workers", "1"]
+    code, out, _ = check(*words)
+    assert (code, counts(out, "videomme")) == (0, [0, 0, 0, 6, 6, 0]), out
+    gone, report = tmp_path / "data" / "v1.mp4", tmp_path / "report.jsonl"
+    gone.unlink()
+    code, out, _ = check(*words, "--report", str(report))
+    faults = [json.loads(line) for line in report.read_text().splitlines()]
+    assert code == 1
+    assert [(fault["id"], fault["medium"]) for fault in faults] == [(f"001-{i}", str(gone)) for i in range(3)]
+    assert "videomme: question 001-0" in out
+    assert "3 faults in 3 records" in out
+    code, _, err = check("-c", "recipes/eval/videomme.yaml", f"--data.benchmark.root={tmp_path / 'none'}")
+    assert code == 2
+    assert "expected Video-MME's questions: set the benchmark's root" in err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -132,6 +151,7 @@ def test_a_tokenizer_that_is_nowhere_leaves_lengths_out(check, media, write, sou
         (["-c", TINY, "--media-root", "x"], "got --media-root beside a recipe"),
         (["-c", TINY], "got SyntheticInstructionDataModule as data, expected annotation files"),
         (RECIPE, "got a recipe whose data name no annotation file"),
+        (["--config", *RECIPE[1:2], "--model=null", *RECIPE[2:]], "got a recipe without a model"),
         ([*RECIPE, "--data.train_fils=[a.jsonl]"], "train_fils"),
         (["--no-such-option"], "unrecognized arguments: --no-such-option"),
     ],

@@ -191,3 +191,12 @@ def test_in_the_background_the_same_is_written(tmp_path):
         (path,) = (tmp_path / type(io).__name__).iterdir()
         written.append(torch.load(path, weights_only=True)["state_dict"])
     assert all(torch.equal(written[0][name], value) for name, value in written[1].items())
+
+
+def test_what_is_read_runs_nothing_wherever_it_is_from(tmp_path, monkeypatch):
+    """Lightning opens files of other machines without that limit."""
+    asked = []
+    monkeypatch.setattr("lightning.fabric.plugins.io.torch_io.get_filesystem", lambda _: SimpleNamespace(exists=bool))
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda _, **options: asked.append(options) or {})
+    VerifiedCheckpointIO().load_checkpoint("http://somewhere/last.ckpt")
+    assert [options["weights_only"] for options in asked] == [True]

@@ -63,11 +63,8 @@ class LongVideoBench(Benchmark):
                 "category": row["question_category"],
                 "topic": row["topic_category"],
             },
-            facts={
-                "subtitles": str(root / "subtitles" / row["subtitle_path"]),
-                "subtitles_from": row["starting_timestamp_for_subtitles"],
-                "duration": row["duration"],
-            },
+            facts={"subtitles_from": row["starting_timestamp_for_subtitles"], "duration": row["duration"]},
+            files={"subtitles": str(root / "subtitles" / row["subtitle_path"])},
         )
 
 
@@ -77,7 +74,7 @@ def spoken(item: Item) -> list[Subtitle]:
     They come in two forms: ``{"start": "00:00:01.000", "end": …, "line": …}`` and ``{"timestamp": [0.0, 1.5], "text":
     …}``. An end that is missing is the video's, from which the authors subtract the beginning like from any other.
     """
-    with Path(item.facts["subtitles"]).open(encoding="utf-8") as stream:
+    with Path(item.files["subtitles"]).open(encoding="utf-8") as stream:
         entries = json.load(stream)
     first, duration = item.facts["subtitles_from"], item.facts["duration"]
     said = []

@@ -31,7 +31,7 @@ _WORDS = {
     "en": ("There are several options:", LETTER_ANSWER, LETTER_ANSWER),
     "cn": ("有如下几个选项：", "请直接使用所提供的选项字母作为答案回答。", "请直接回答选项字母。"),
 }
-"""What lmms-eval says before the options and after them, and what LLaVA's script says after them."""
+"""What lmms-eval means to say before the options, what it says after them, and what LLaVA's script says after them."""
 _MATCHING = (
     "You are an AI assistant who will help me to match an answer with several options of a single-choice question. "
     "You are provided with a question, several options, and an answer, and you need to find which option is most "
@@ -163,20 +163,24 @@ class Lmms(_Circular):
         judged: Ask a judge about answers that neither name nor repeat an option (``mmbench_en_dev``); otherwise take
             the letter in the most telling place (``mmbench_en_dev_static``).
         guess: Draw a letter, E among them, where a judge's reply has none, as it does; otherwise the answer is wrong.
+        english_header: Announce Chinese options in English, as it does: its Chinese task reads the words of its English
+            group (``mmbench.yaml``); otherwise in Chinese, as its own group's file (``mmbench_cn.yaml``) has it.
     """
 
     name = "lmms"
-    version = "1"
+    version = "2"
     source = "EvolvingLMMs-Lab/lmms-eval 0.7.3: tasks/mmbench, mmbench_{en,cn}_dev, mmbench_en_dev_static"
     max_new_tokens = 1024
 
-    def __init__(self, judged: bool = True, guess: bool = True) -> None:
+    def __init__(self, judged: bool = True, guess: bool = True, english_header: bool = True) -> None:
         self.judged = judged
         self.guess = guess
+        self.english_header = english_header
 
     def prompt(self, item: Item, shown: Sequence[Shown]) -> str:
         """Hint, question and options on from one another, an empty line, and the instruction."""
-        before, after, _ = _WORDS[item.facts["language"]]
+        language = item.facts["language"]
+        before, after = _WORDS["en" if self.english_header else language][0], _WORDS[language][1]
         hint = f"{item.facts['hint']} " if item.facts["hint"] else ""
         return f"{hint}{item.question} {before}\n{lettered(item.options)}\n\n{after}"
 

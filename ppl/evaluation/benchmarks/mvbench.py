@@ -212,7 +212,7 @@ class Lmms(_MVBenchProtocol):
     """
 
     name = "lmms"
-    version = "0.7.3"
+    version = "0.7.3-2"
     source = "EvolvingLMMs-Lab/lmms-eval 0.7.3: tasks/mvbench"
     max_new_tokens = 16
 
@@ -231,7 +231,7 @@ class Lmms(_MVBenchProtocol):
 
     def mark(self, rows: tuple[Row, ...], replies: Sequence[str | None]) -> Mark:
         """A letter that stands alone."""
-        if rows[0].text == "" and self.drop_empty:
+        if rows[0].text.strip() == "" and self.drop_empty:
             return Mark({"accuracy": None}, None)
         parsed = lone_letter(rows[0].text)
         return Mark({"accuracy": float(parsed == rows[0].answer)}, parsed)

@@ -64,7 +64,8 @@ def _item(row: Mapping[str, str], root: Path) -> Item:
         answer=row["answer"],
         cluster=row["videoID"],
         groups={name: row[name] for name in _GROUPS},
-        facts={"options": list(row["options"]), "subtitles": str(subtitles) if subtitles.exists() else None},
+        facts={"options": list(row["options"])},
+        files={"subtitles": str(subtitles)} if subtitles.exists() else {},
     )
 
 
@@ -101,7 +102,7 @@ class Official(_VideoMMEProtocol):
 
     def prompt(self, item: Item, shown: Sequence[Shown]) -> str:
         """Subtitles, if there are any, instruction, question, options, and the beginning of the answer."""
-        file = item.facts["subtitles"] if self.subtitles else None
+        file = item.files.get("subtitles") if self.subtitles else None
         said = spoken_at(read_subtitles(file), shown[0].times) if file else []
         subtitles = ["This video's subtitles are listed below:", *said] if said else []
         return "\n".join([*subtitles, _OF_VIDEO, item.question, *item.facts["options"], "The best answer is:"])
@@ -164,9 +165,9 @@ class Paper(_VideoMMEProtocol):
         return mark_choice(rows[0], first_capital(rows[0].text), unparsed_counts=not self.drop_unparsed)
 
     def _said(self, item: Item, shown: Shown) -> str:
-        if item.facts["subtitles"] is None:
+        if "subtitles" not in item.files:
             return ""
-        subtitles = read_subtitles(item.facts["subtitles"])
+        subtitles = read_subtitles(item.files["subtitles"])
         if self.shuffled_subtitles:
             return " ".join(tagged_at(subtitles, shown.indices, shown.fps, shuffled=True))
         return " ".join(spoken_at(subtitles, shown.times))
@@ -214,7 +215,7 @@ class Lmms(_VideoMMEProtocol):
         return mark_choice(rows[0], ranked_letter(rows[0].text, "ABCD"))
 
     def _said(self, item: Item, shown: Shown) -> str:
-        if item.facts["subtitles"] is None:
+        if "subtitles" not in item.files:
             return "No subtitles available"
         frames = np.linspace(0, round(shown.duration * shown.fps) - 1, self.subtitle_frames, dtype=int).tolist()
-        return "\n".join(tagged_at(read_subtitles(item.facts["subtitles"]), frames, shown.fps, shuffled=True))
+        return "\n".join(tagged_at(read_subtitles(item.files["subtitles"]), frames, shown.fps, shuffled=True))

@@ -44,8 +44,10 @@ def test_prompts(root):
     assert Lmms().prompt(second, []).startswith("What now There are several options:\nA. red\n")
     assert Llava().prompt(first, []) == f"Look.\nWhat is it\nA. cat\nB. dog\n{TAIL}"
     chinese = MMBench(str(root), language="cn").items()[0]
-    asked = "Look. What is it 有如下几个选项：\nA. cat\nB. dog\n\n请直接使用所提供的选项字母作为答案回答。"
-    assert Lmms().prompt(chinese, []) == asked
+    asked = "\nA. cat\nB. dog\n\n请直接使用所提供的选项字母作为答案回答。"
+    assert Lmms().prompt(chinese, []) == "Look. What is it There are several options:" + asked
+    assert Lmms(english_header=False).prompt(chinese, []) == "Look. What is it 有如下几个选项：" + asked
+    assert Lmms(english_header=False).prompt(first, []) == Lmms().prompt(first, [])
     assert Llava().prompt(chinese, []) == "Look.\nWhat is it\nA. cat\nB. dog\n请直接回答选项字母。"
 
 

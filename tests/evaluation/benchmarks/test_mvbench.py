@@ -80,8 +80,9 @@ def test_marks_by_hand(root):
     assert report.unparsed == 1
     strict, _ = scores(answer(benchmark, Paper(lenient=False), texts))
     assert strict["accuracy", "task=action_count"] == pytest.approx(100 / 3)
-    lmms, _ = scores(answer(benchmark, Lmms(), texts))
-    assert lmms["accuracy", "task=action_count"] == 100.0  # of two: the empty one does not count
+    for empty in ("", " \n"):
+        lmms, _ = scores(answer(benchmark, Lmms(), [*texts[:2], empty, texts[3]]))
+        assert lmms["accuracy", "task=action_count"] == 100.0  # of two: the empty one does not count
     counted, _ = scores(answer(benchmark, Lmms(drop_empty=False), texts))
     assert counted["accuracy", "task=action_count"] == pytest.approx(100 * 2 / 3)
     official, _ = scores(answer(benchmark, Official(), ["B\nC", "C\nB", "b.", "(B"]))

@@ -53,7 +53,7 @@ def test_questions_are_those_of_the_file(root):
     assert first.options == ("One.", "Two.", "Three.", "Four.")
     assert (first.answer, first.cluster, first.groups["duration"]) == ("A", "v0", "short")
     assert first.media[0].path == str(root / "data" / "v0.mp4")
-    assert items[2].facts["subtitles"] is None
+    assert items[2].files == {}
     part = VideoMME(str(root), duration="long")
     assert (part.name, [item.id for item in part.items()]) == ("videomme-long", ["001-0", "001-1"])
 
