@@ -4,8 +4,8 @@
 frozen tower: decode, encode or look up, pool, project, language model, loss, backward. The optimiser is left out: its
 cost is one of weights and not of FLOPs. Every way to keep features has been through a first epoch, which is timed too;
 then epochs of all ways take turns, and ratios are of epochs of one turn. Files come from the page cache, where they
-still are: a disk adds its own time. What is in a folder is not decoded again, what is in memory alone is. ``lookup`` and
-``tower`` are `VideoLLM.encode` alone, on the same batches.
+still are: a disk adds its own time. What is in a folder is not decoded again, what is in memory alone is. ``lookup``
+and ``tower`` are `VideoLLM.encode` alone, on the same batches.
 """
 
 from __future__ import annotations

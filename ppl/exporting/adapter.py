@@ -29,7 +29,7 @@ def write_adapter(module: TuningModule, partial: Path, folder: Path) -> None:
     if base is None:
         msg = (
             "got adapters upon weights that no source has (initialize: random, or a run begun with --init_from), "
-            "expected a base that was read from a folder or a repository, to name it: add --merge to write the whole model"
+            "expected a base read from a folder or a repository, to name it: add --merge to write the whole model"
         )
         raise ValueError(msg)
     commit = None if Path(base["source"]).is_dir() else base["revision"]
