@@ -38,8 +38,10 @@ bench: .venv/.installed  ## measure pooling, time to first token, loading, the a
 	@$(BIN)/python -m benchmarks.data
 	@$(BIN)/python -m benchmarks.cache
 	@$(BIN)/python -m benchmarks.watching
+	@$(BIN)/python -m benchmarks.training
 	@$(BIN)/python -m benchmarks.embedded
 	@$(BIN)/python -m benchmarks.positions
+	@$(BIN)/python -m benchmarks.evaluation
 	@$(BIN)/python -m benchmarks.readme
 
 lmms-parity: .venv-lmms/.installed  ## compare with lmms-eval, in .venv-lmms, an environment of its own (some minutes)

@@ -84,13 +84,24 @@ class FeatureFolder:
         """Read a grid, or nothing: there is no file, or it is broken, which is said, counted and ends the file."""
         file = self.file(key)
         try:
-            tensors, told = _compressed(file) if self.compression == "zstd" else _mapped(file)
+            while True:
+                version = _version(file)
+                found = self._read_once(file, key)
+                if not isinstance(found, str):
+                    return found
+                if _version(file) == version:  # else another process has put a new one in its place, to be read next
+                    return self._broken(file, found)
         except FileNotFoundError:
             return None
+
+    def _read_once(self, file: Path, key: str) -> Packed | str:
+        """Read a grid, or say what is wrong with its file."""
+        try:
+            tensors, told = _compressed(file) if self.compression == "zstd" else _mapped(file)
         except (SafetensorError, zstandard.ZstdError, ValueError, KeyError) as error:
-            return self._broken(file, str(error))
+            return str(error)
         if told != {"key": key, "checksum": _checksum(tensors)}:
-            return self._broken(file, f"its key or its checksum differs from what was written: {told}")
+            return f"its key or its checksum differs from what was written: {told}"
         return tensors
 
     def write(self, key: str, packed: Packed) -> None:
@@ -139,6 +150,12 @@ class FeatureFolder:
 def _mapped(file: Path) -> tuple[Packed, dict[str, str]]:
     with safe_open(file, "pt") as opened:
         return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118  no dict
+
+
+def _version(file: Path) -> tuple[int, int]:
+    """Tell a file from another that takes its place."""
+    stat = file.stat()
+    return stat.st_ino, stat.st_mtime_ns
 
 
 def _compressed(file: Path) -> tuple[Packed, dict[str, str]]:
