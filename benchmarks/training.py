@@ -5,7 +5,8 @@ the same video and answer in transformers' Trainer (its default AdamW, which is 
 `SFTModule`, `NoPooler` and all that ``ppl fit`` adds; losses before and after all steps are compared. Weighted
 pooling, whole and with LoRA, runs beside them. The model is the 7B with widths and positions a quarter and depth a
 sixteenth, so that attention and tower keep their shares of the FLOPs: the language model's part is what pooling
-shrinks. The text tower's vocabulary does not shrink, and weighs more than beside a 7B. Vision towers are frozen everywhere.
+shrinks. The text tower's vocabulary does not shrink, and weighs more than beside a 7B. Vision towers are
+frozen everywhere.
 
 Each contestant is a process of its own that waits for its turn, so that a round has a step of each, side by side; a
 step lasts from one step's start to the next's, hooks and data included. A ratio is the median over rounds of the ratios
