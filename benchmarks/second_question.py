@@ -58,7 +58,7 @@ def second_question(model: VideoLLM, frames: int, rounds: int) -> dict:
     for number in range(rounds + 1):
         for name, (policy, call) in calls.items():
             begin(policy)
-            times[name].append(1000 * seconds(call, session.grid.device))
+            times[name].append(1000 * seconds(call, session.media[0].grid.device))
             if number == 0:
                 times[name].clear()
     return {
@@ -79,9 +79,9 @@ def ratios(times: dict[str, list[float]], name: str, over: str, under: str) -> d
 def embed(model: VideoLLM, session: ChatSession, turns: list[Turn], guide: str) -> tuple[Tensor, Tensor]:
     """The prompt that the session makes of a conversation pooled by a question, and its mask."""
     record = Record("clip", turns, [], origin="this benchmark")
-    ids = session.processor.assemble(record, [session.prepared], for_generation=True).input_ids[None]
+    ids = session.processor.assemble(record, [session.media[0].prepared], for_generation=True).input_ids[None]
     prompts = model.aligner.embed_prompts(model.aligner.tokenize([guide]))
-    tokens = model.visual_tokens([session.grid], [session.prepared.info], prompts)
+    tokens = model.visual_tokens([session.media[0].grid], [session.media[0].prepared.info], prompts)
     embeds = splice_visual_tokens(model.backbone.embed(ids), ids, tokens, model.backbone.image_token_id)
     return embeds, torch.ones_like(ids)
 
@@ -90,11 +90,11 @@ def parts(model: VideoLLM, session: ChatSession) -> dict:
     """What a question costs beside prefill, piece by piece."""
     ids = model.aligner.tokenize([QUESTION])
     [prompt] = model.aligner.embed_prompts(ids)
-    relevance = model.relevance(session.grid, prompt)
-    pooled = model.pooler(session.grid, relevance, "video")
+    relevance = model.relevance(session.media[0].grid, prompt)
+    pooled = model.pooler(session.media[0].grid, relevance, "video")
     return {
         "text tower": lambda: model.aligner.embed_prompts(ids),
-        "relevance": lambda: model.relevance(session.grid, prompt),
-        "pooling": lambda: model.pooler(session.grid, relevance, "video"),
+        "relevance": lambda: model.relevance(session.media[0].grid, prompt),
+        "pooling": lambda: model.pooler(session.media[0].grid, relevance, "video"),
         "projector": lambda: model.backbone.project(pooled),
     }

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
-from threading import Event
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ from transformers import (
 )
 from transformers.generation.streamers import BaseStreamer
 
-from ppl.modules.stopping import before_stop, stopping
+from ppl.modules.stopping import Cancelled, before_stop, stopping
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def generate(
     generation: Generation,
     *,
     streamer: BaseStreamer | None = None,
-    cancelled: Event | None = None,
+    cancelled: Cancelled | None = None,
     cache: Cache | None = None,
 ) -> Int64[Tensor, "b k"]:
     """Answer prompts by transformers' own ``generate``; only the new tokens are returned.
@@ -139,21 +138,14 @@ def generate(
         inputs_embeds: Embedded prompts.
         attention_mask: 0 where a row is padded.
         generation: How to answer. A row ends after the tokens that complete a stop string: see `decode_answers`.
-        streamer: Gets tokens as they come; for one row.
-        cancelled: Once set, generation ends after the step it is in.
+        streamer: Gets the rows' tokens step by step, (b,); those of a row that has ended are padding.
+        cancelled: See `ppl.modules.stopping.stopping`.
         cache: Keys and values of the first positions of a single row, which are not computed again; it grows.
 
     Raises:
-        ValueError: A streamer or a cache together with several rows or beams.
+        ValueError: A streamer together with beams, or a cache together with beams or several rows.
     """
-    if generation.num_beams > 1 or len(inputs_embeds) > 1:
-        for name, value in {"a streamer": streamer, "a cache of earlier positions": cache}.items():
-            if value is not None:
-                msg = (
-                    f"got {name} with num_beams={generation.num_beams} and {len(inputs_embeds)} row(s), expected one "
-                    "beam and one row, whose tokens are known as they come; set num_beams to 1, or leave it out"
-                )
-                raise ValueError(msg)
+    _check_streaming(generation.num_beams, len(inputs_embeds), streamer, cache)
     model = copy(hf)  # shallow: it shares everything but the settings that came with its weights
     model.generation_config = GenerationConfig()
     with _seeded(generation.seed, inputs_embeds.device):
@@ -166,6 +158,16 @@ def generate(
             streamer=streamer,
             past_key_values=cache,
         )
+
+
+def _check_streaming(num_beams: int, num_rows: int, streamer: BaseStreamer | None, cache: Cache | None) -> None:
+    got = f"with num_beams={num_beams} and {num_rows} row(s)"
+    if streamer is not None and num_beams > 1:
+        msg = f"got a streamer {got}, expected one beam, whose tokens are known as they come; set num_beams to 1"
+        raise ValueError(msg)
+    if cache is not None and (num_beams > 1 or num_rows > 1):
+        msg = f"got a cache of earlier positions {got}, expected one beam and one row; leave the cache out"
+        raise ValueError(msg)
 
 
 def decode_answers(

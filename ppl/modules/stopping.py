@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from threading import Event
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+
+Cancelled: TypeAlias = Event | Sequence[Event]
+"""Set when nobody waits for an answer any more: one for all rows, or one for each."""
 
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 """What decoders make of bytes that are no whole character."""
@@ -24,14 +28,14 @@ def before_stop(text: str, stop_strings: Sequence[str]) -> str:
 
 
 def stopping(
-    stop_strings: Sequence[str], tokenizer: PreTrainedTokenizerBase, cancelled: Event | None
+    stop_strings: Sequence[str], tokenizer: PreTrainedTokenizerBase, cancelled: Cancelled | None
 ) -> StoppingCriteriaList:
     """What ends a row before its longest answer, beside end tokens.
 
     Args:
         stop_strings: A row ends after the tokens that complete one.
         tokenizer: Turns tokens into text.
-        cancelled: Once set, all rows end after the step they are in.
+        cancelled: Once set, all rows end after the step they are in, or the row whose event it is.
     """
     criteria = StoppingCriteriaList()
     if stop_strings:
@@ -71,10 +75,11 @@ class _StopText(StoppingCriteria):
 
 
 class _Cancelled(StoppingCriteria):
-    def __init__(self, cancelled: Event) -> None:
+    def __init__(self, cancelled: Cancelled) -> None:
         self.cancelled = cancelled
 
     def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]  `BoolTensor` is no type of ours
         self, input_ids: Int64[Tensor, "b k"], scores: object, **_: object
     ) -> Bool[Tensor, " b"]:
-        return torch.full((len(input_ids),), self.cancelled.is_set(), device=input_ids.device)
+        rows = [self.cancelled] * len(input_ids) if isinstance(self.cancelled, Event) else self.cancelled
+        return torch.tensor([event.is_set() for event in rows], device=input_ids.device)

@@ -7,7 +7,6 @@ Axes: f frames of a batch | t h w frames, rows, columns of one medium | c vision
 from __future__ import annotations
 
 from contextlib import nullcontext
-from threading import Event
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -26,6 +25,7 @@ from ppl.modules.generation import Generation, generate
 from ppl.modules.pool_site import PoolSite, check_grid, pool_and_project, pooled_size
 from ppl.modules.poolers.base import Pooler
 from ppl.modules.positions import GridPositions
+from ppl.modules.stopping import Cancelled
 from ppl.modules.taking_part import is_sharded, take_part, with_blanks
 from ppl.modules.tower_identity import autocast_precision, weights_identity
 
@@ -215,7 +215,7 @@ class VideoLLM(nn.Module):
         generation: Generation = Generation(),  # noqa: B008  frozen
         *,
         streamer: BaseStreamer | None = None,
-        cancelled: Event | None = None,
+        cancelled: Cancelled | None = None,
         cache: Cache | None = None,
     ) -> Int64[Tensor, "b k"]:
         """Answer left-padded embeddings, at most to the end of the context; only the new tokens are returned.

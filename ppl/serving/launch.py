@@ -1,26 +1,66 @@
-"""From command-line options to a session: load the checkpoint, open the medium."""
+"""From command-line options to a model that answers: load the checkpoint, open the media."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
 
 from ppl.checkpoints import load
 from ppl.datamodules.processing import Processor
 from ppl.modules.feature_cache import Caching, FeatureCache
 from ppl.modules.tuning import TuningModule
+from ppl.modules.video_llm import VideoLLM
 from ppl.serving.session import ChatSession
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model, and what reads media and renders conversations for it as in training."""
+
+    model: VideoLLM
+    processor: Processor
+    name: str
+    """Of the checkpoint."""
+
+
+def open_model(
+    checkpoint: str,
+    *,
+    base: str | None = None,
+    device: str = "auto",
+    num_frames: int | None = None,
+    cache: str | None = None,
+) -> Opened:
+    """Load a checkpoint and put it on a device.
+
+    Args:
+        checkpoint: See `ppl.checkpoints.load`.
+        base: See `ppl.checkpoints.load`.
+        device: Of torch; ``auto``: the first GPU, if there is one.
+        num_frames: Frames sampled from a video; None: as in training.
+        cache: Folder to share features in with runs whose tower is the same; None: nowhere.
+    """
+    place = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
+    module = load(checkpoint, base).to(place)
+    if cache is not None:
+        _keep_features(module, cache)
+    conversation: dict[str, Any] = {**module.conversation, **({"num_frames": num_frames} if num_frames else {})}
+    return Opened(module.model, Processor(module.input_spec, **conversation), checkpoint)
 
 
 def open_session(options: argparse.Namespace) -> ChatSession:
     """Load ``options.checkpoint`` and encode ``options.media`` as in training, unless told otherwise."""
-    module = load(options.checkpoint)
-    if options.cache is not None:
-        _keep_features(module, options.cache)
-    conversation = module.conversation | ({"num_frames": options.num_frames} if options.num_frames else {})
-    return ChatSession(
-        module.model, Processor(module.input_spec, **conversation), options.media, options.start, options.end
+    opened = open_model(
+        options.checkpoint,
+        base=options.base,
+        device=options.device,
+        num_frames=options.num_frames,
+        cache=options.cache,
     )
+    return ChatSession(opened.model, opened.processor, options.media, options.start, options.end)
 
 
 def _keep_features(module: TuningModule, folder: str) -> None:

@@ -1,7 +1,6 @@
-"""A conversation about one video or image: encoded once, scored and pooled by its questions.
+"""A conversation about videos and images: each encoded once, scored and pooled by its questions.
 
-Axes: t h w frames, rows, columns of patches | n visual tokens | l positions | d language channels
-| e joint embedding of the aligner.
+Axes: t h w frames, rows, columns of patches | n visual tokens | l positions | d language channels.
 """
 
 from __future__ import annotations
@@ -9,33 +8,31 @@ from __future__ import annotations
 from collections.abc import Generator
 from pathlib import Path
 from threading import Event
-from typing import Literal
 
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor
 from transformers.generation.streamers import BaseStreamer
 
 from ppl.datamodules.processing import Processor
-from ppl.datamodules.records import PLACEHOLDER, MediumRef, Record, Turn
+from ppl.datamodules.records import PLACEHOLDER, MediumRef, Turn
 from ppl.functional.relevance import relevance_distribution
-from ppl.functional.splicing import splice_visual_tokens
 from ppl.modules.generation import Generation
+from ppl.modules.poolers.base import Pooler
 from ppl.modules.video_llm import VideoLLM
+from ppl.serving.conversation import Policy, conversation_record, embed_conversation, guide_of, pooled_tokens
+from ppl.serving.encoded_media import EncodedMedia, EncodedMedium, Keeping, MediaEncoder, medium_at
 from ppl.serving.prefix_cache import PrefixCache
 from ppl.serving.streaming import stream_answer
-
-Policy = Literal["per-turn", "first-turn", "union"]
-"""Which questions of a conversation say what is relevant; see `ChatSession`."""
+from ppl.serving.variants import for_model, with_pooler
 
 
 class ChatSession:
-    """One medium and the questions asked about it.
+    """Some media and the questions asked about them.
 
-    The vision tower runs in the constructor; a question costs the text tower, pooling, the projector and the language
-    model, at most. Whatever a prompt begins with that the language model has already been through is not run again, so
-    where the visual tokens stay the same, a question costs its own words.
+    The vision tower runs when a medium is added; a question costs the text tower, pooling, the projector and the
+    language model, at most. Whatever a prompt begins with that the language model has already been through is not run
+    again, so where the visual tokens stay the same, a question costs its own words.
 
     A pooler that reads relevance is guided by (``policy``, which may change between questions):
 
@@ -46,8 +43,8 @@ class ChatSession:
 
     Args:
         model: In evaluation mode.
-        processor: Reads the medium and renders the conversation as in training.
-        path: A video or image file; which of them is decided by its content.
+        processor: Reads media and renders the conversation as in training.
+        path: A video or image file; which of them is decided by its content. None: a conversation about nothing yet.
         start: Start of the clip in seconds, for videos.
         end: End of the clip in seconds, for videos.
         policy: Which questions guide pooling.
@@ -57,7 +54,7 @@ class ChatSession:
         self,
         model: VideoLLM,
         processor: Processor,
-        path: str | Path,
+        path: str | Path | None = None,
         start: float | None = None,
         end: float | None = None,
         policy: Policy = "per-turn",
@@ -66,27 +63,46 @@ class ChatSession:
         self.policy: Policy = policy
         self.processor = processor
         self.history: list[Turn] = []
-        self.medium = processor.read(MediumRef("image" if is_image(path) else "video", str(path), start, end))
-        [self.prepared] = processor.prepare([self.medium])
-        with torch.no_grad():
-            [self.grid] = model.encode(self.prepared.frames.to(self._device), [self.prepared.info])
+        self.media: list[EncodedMedium] = []
+        self._num_asked_about = 0
+        self._encoder = MediaEncoder(model, processor, EncodedMedia(Keeping(memory_gib=4.0, seconds=86400.0)))
         self._pooled: tuple[object, Tensor] | None = None
         self._prefix = PrefixCache(model.backbone.hf.config)
+        if path is not None:
+            self.add(medium_at(path, start, end))
+
+    def add(self, ref: MediumRef) -> EncodedMedium:
+        """Read and encode a further medium; the next question is about it too.
+
+        Raises:
+            ValueError: There is no such medium in the file.
+            FileNotFoundError: There is no file.
+        """
+        self.media = self._encoder.read([*(medium.ref for medium in self.media), ref])
+        return self.media[-1]
+
+    def switch(self, pooler: Pooler) -> None:
+        """Pool in another way from the next question on; all turns so far are read again through it.
+
+        Raises:
+            ValueError: The model cannot pool so.
+        """
+        self.model = with_pooler(self.model, pooler)
+        self.processor = for_model(self.processor, self.model)
 
     @property
     def frames(self) -> UInt8[Tensor, "t 3 H W"]:
-        """The sampled frames as decoded, upright; for an image, its base view's original."""
-        return self.medium.frames
+        """The newest medium's sampled frames as decoded, upright; of an image, the image."""
+        return self._newest().frames
 
     @property
     def num_visual_tokens(self) -> int:
-        """Tokens the medium becomes."""
-        return self.model.num_visual_tokens(self.prepared.info)
+        """Tokens the media become."""
+        return sum(self.model.num_visual_tokens(medium.info) for medium in self.media)
 
     def relevance(self, question: str) -> Float[Tensor, "t h w"]:
-        """How relevance is spread over all patches of the medium; sums to one (Eq. 1)."""
-        with torch.no_grad():
-            return relevance_distribution(self.model.relevance(self.grid, self._embed_question(question))).cpu()
+        """How relevance is spread over all patches of the newest medium; sums to one (Eq. 1)."""
+        return relevance_of(self.model, self._newest(), question)
 
     def ask(self, question: str, generation: Generation = Generation()) -> Generator[str, None, None]:  # noqa: B008  frozen
         """Answer a question, word by word; the whole answer joins the history when the iterator ends.
@@ -97,7 +113,9 @@ class ChatSession:
         Raises:
             ValueError: The prompt does not fit the model, or another answer has joined the history meanwhile.
         """
-        turns = [*self.history, Turn("user", question if self.history else f"{PLACEHOLDER}\n{question}")]
+        num_media = len(self.media)
+        shown = f"{PLACEHOLDER}\n" * (num_media - self._num_asked_about)
+        turns = [*self.history, Turn("user", f"{shown}{question}")]
         settings = generation.with_stops(self.processor.template.stop_strings)
         embeds = self._embed(turns)
         streams = settings.num_beams == 1
@@ -120,62 +138,43 @@ class ChatSession:
             )
             raise ValueError(msg)
         self.history = [*turns, Turn("assistant", answer.strip())]
+        self._num_asked_about = num_media
 
-    @torch.no_grad()
     def _embed(self, turns: list[Turn]) -> Float[Tensor, "1 l d"]:
-        record = Record(id="chat", turns=turns, media=[], origin="this conversation")
-        sample = self.processor.assemble(record, [self.prepared], for_generation=True)
-        ids = sample.input_ids[None].to(self._device)
+        record = conversation_record(turns, self.media)
         try:
-            tokens = self._visual_tokens(self._guide(record.questions))
+            tokens = self._visual_tokens(guide_of(record.questions, self.policy)) if self.media else None
         except ValueError as error:
             if self.policy == "union":
                 error.add_note("policy 'union' makes one prompt of all questions so far; choose another policy")
             raise
-        return splice_visual_tokens(self.model.backbone.embed(ids), ids, tokens, self.model.backbone.image_token_id)
+        return embed_conversation(self.model, self.processor, record, self.media, tokens)
 
-    def _guide(self, questions: list[str]) -> str | None:
-        """The text that pooling goes by."""
-        if not self.model.pooler.uses_relevance:
-            return None
-        guides = {
-            "per-turn": questions[-1],
-            "first-turn": questions[0],
-            "union": " ".join(dict.fromkeys(questions)),
-        }
-        if self.policy not in guides:
-            msg = f"got policy={self.policy!r}, expected one of {', '.join(guides)}"
-            raise ValueError(msg)
-        return guides[self.policy]
-
-    def _visual_tokens(self, guide: str | None) -> Float[Tensor, "n d"]:
+    def _visual_tokens(self, guide: str) -> Float[Tensor, "n d"]:
         """Pool and project, unless the same text did it last, in the same way."""
-        how = guide, self.model.pooler, self.model.pool_site
+        model = self.model
+        how = guide if model.pooler.uses_relevance else None, model.pooler, model.pool_site, len(self.media)
         if self._pooled is None or self._pooled[0] != how:
-            prompt = None if guide is None else self._embed_question(guide)[None]
-            self._pooled = how, self.model.visual_tokens([self.grid], [self.prepared.info], prompt)
+            self._pooled = how, pooled_tokens(model, self.media, guide)
         return self._pooled[1]
 
-    def _embed_question(self, question: str) -> Float[Tensor, " e"]:
-        if self.model.aligner is None:
-            msg = "got a model without an aligner, which scores no patches; choose a checkpoint with an aligner"
+    def _newest(self) -> EncodedMedium:
+        if not self.media:
+            msg = "got a conversation without a video or image, expected one; add one first"
             raise ValueError(msg)
-        return self.model.aligner.embed_prompts(self.model.aligner.tokenize([question]).to(self._device))[0]
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        return self.media[-1]
 
 
-def is_image(path: str | Path) -> bool:
-    """Whether Pillow recognises a file as an image of one frame; everything else is left to FFmpeg.
+@torch.no_grad()
+def relevance_of(model: VideoLLM, medium: EncodedMedium, question: str) -> Float[Tensor, "t h w"]:
+    """How relevance is spread over all patches of a medium; sums to one (Eq. 1).
 
-    One that is too large for Pillow counts: it is no video, and reading it says what is wrong.
+    Raises:
+        ValueError: The model has no aligner.
     """
-    try:
-        with Image.open(path) as image:
-            return getattr(image, "n_frames", 1) == 1
-    except Image.DecompressionBombError:
-        return True
-    except (OSError, ValueError):
-        return False
+    if model.aligner is None:
+        msg = "got a model without an aligner, which scores no patches; choose a checkpoint with an aligner"
+        raise ValueError(msg)
+    device = next(model.parameters()).device
+    prompt = model.aligner.embed_prompts(model.aligner.tokenize([question]).to(device))[0]
+    return relevance_distribution(model.relevance(medium.grid, prompt)).cpu()

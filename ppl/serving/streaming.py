@@ -48,7 +48,7 @@ def stream_answer(
     pool = ThreadPoolExecutor(1, "answer")
     worker = pool.submit(run)
     try:
-        for piece in until_stop(_texts(streamer.queue, tokenizer), stop_strings):
+        for piece in until_stop(texts_of(streamer.queue, tokenizer), stop_strings):
             pieces.append(piece)
             yield piece
     finally:
@@ -72,7 +72,7 @@ class _Tokens(BaseStreamer):
         """Nothing: generation may still fail."""
 
 
-def _texts(queue: SimpleQueue[list[int] | None], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+def texts_of(queue: SimpleQueue[list[int] | None], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
     """Text that each token adds, up to the last whole character; all of them join to what is decoded at once.
 
     Decoders drop the blank that their first token begins with, and join bytes to characters; so all tokens are decoded

@@ -93,7 +93,7 @@ def test_what_is_filled_ahead_serves_training_and_chat(words, tmp_path, capsys, 
     [checkpoint] = folder.rglob("*.ckpt")
     options = ["chat", str(tmp_path / "0.mp4"), "--checkpoint", str(checkpoint), "--cache", str(tmp_path / "features")]
     session = open_session(build_parser().parse_args(options))
-    assert session.grid.shape == (6, 6, 6, 96)
+    assert session.media[0].grid.shape == (6, 6, 6, 96)
     assert not encoded
     assert len(files(tmp_path)) == 5
 

@@ -13,7 +13,8 @@ from ppl.modules.backbones.base import Backbone
 from ppl.modules.generation import Generation, decode_answers
 from ppl.modules.poolers.weighted import WeightedPooler
 from ppl.serving.prefix_cache import PrefixCache
-from ppl.serving.session import ChatSession, is_image
+from ppl.serving.encoded_media import is_image
+from ppl.serving.session import ChatSession
 from tests.modules.test_generation import backbone_model
 from tests.modules.tiny import inputs_seen, plain_model
 from tests.parity.native import template_of
@@ -103,7 +104,7 @@ def test_relevance_is_eq_1_over_all_patches(model, processor, clip):
     assert relevance.shape == (4, 6, 6)
     assert relevance.sum().item() == pytest.approx(1, rel=1e-5)
     with torch.no_grad():
-        grid = model.backbone.encode_frames(processor.prepare([session.medium])[0].frames)
+        grid = model.backbone.encode_frames(processor.prepare([session.media[0].decoded])[0].frames)
         prompt = model.aligner.embed_prompts(model.aligner.tokenize([FIRST]))[0]
         expected = relevance_distribution(model.aligner.relevance(grid, prompt))
     torch.testing.assert_close(relevance, expected)
@@ -177,7 +178,7 @@ def generated(model, monkeypatch):
 
 def ids_of(session, turns):
     record = Record("chat", turns, [])
-    return session.processor.assemble(record, [session.prepared], for_generation=True).input_ids.tolist()
+    return session.processor.assemble(record, [session.media[0].prepared], for_generation=True).input_ids.tolist()
 
 
 def equal_at_first(one, other):

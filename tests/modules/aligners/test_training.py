@@ -69,7 +69,7 @@ def test_it_chats(trained, tmp_path):
     Image.effect_noise((60, 40), 90).convert("RGB").save(tmp_path / "noise.png")
     session = ChatSession(model.eval(), Processor(model.input_spec, template), tmp_path / "noise.png")
     first, second = session.relevance("where is the square ?"), session.relevance("which way ?")
-    assert first.shape == (session.prepared.info.num_frames, *model.backbone.grid_size)
+    assert first.shape == (session.media[0].info.num_frames, *model.backbone.grid_size)
     assert first.sum().item() == pytest.approx(1, abs=1e-5)
     assert not torch.equal(first, second)
     assert isinstance("".join(session.ask("what colour ?", Generation(max_new_tokens=2))), str)
