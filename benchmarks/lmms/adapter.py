@@ -101,7 +101,7 @@ def ask_natively(folder: Path, root: Path, checkpoint: Path) -> dict:
     answers, scores = {}, {}
     for task, subtitles in (("videomme", False), ("videomme_w_subtitle", True)):
         module = load(checkpoint)
-        data = BenchmarkDataModule(VideoMME(str(root)), Lmms(subtitles, FRAMES), num_workers=0)
+        data = BenchmarkDataModule(VideoMME(str(root), num_subtitled=1), Lmms(subtitles, FRAMES), num_workers=0)
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
         trainer = Trainer(
             accelerator="cpu", logger=False, callbacks=[RowWriter()], default_root_dir=folder / task, **quiet

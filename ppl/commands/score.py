@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ppl.commands.judge_arguments import add_judge_arguments, judge_of, tell_estimate, tell_failures
+from ppl.commands.protocol_arguments import add_protocol_arguments, import_protocols
 
 if TYPE_CHECKING:
     from ppl.evaluation.protocol import Unit
@@ -37,6 +38,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--expect-coverage", type=float, metavar="SHARE", help="fail if fewer of a benchmark's questions were answered"
     )
+    add_protocol_arguments(parser)
     add_judge_arguments(parser)
     parser.set_defaults(run=_run)
 
@@ -45,6 +47,7 @@ def _run(options: argparse.Namespace) -> None:
     from ppl.evaluation.runs import read_runs
     from ppl.evaluation.scoring import judge_requests, score
 
+    import_protocols(options)
     runs = read_runs([Path(file) for file in options.files])
     judge = judge_of(options)
     tell_estimate([request for rows in runs for request in judge_requests(rows)], judge, options)

@@ -17,7 +17,7 @@ from ppl.datamodules.decoders.base import VideoDecoder
 from ppl.datamodules.missing_media import check_media_exist, missing_media
 from ppl.datamodules.processing import Processor
 from ppl.datamodules.templates import TEMPLATES, TemplateName
-from ppl.evaluation.benchmark import Benchmark
+from ppl.evaluation.benchmark import Benchmark, check_files_exist, missing_files
 from ppl.evaluation.items import Item
 from ppl.evaluation.protocol import Protocol
 from ppl.evaluation.rows import read_rows, to_line
@@ -35,8 +35,8 @@ class BenchmarkDataModule(ConversationDataModule):
         template: Chat template the language model was trained with; null: the checkpoint's.
         limit: Ask the first so many groups of questions about the same media; null: all. Their share of the benchmark
             is reported as coverage.
-        allow_missing: Leave out questions whose media are not on disk, which coverage reports; otherwise they are an
-            error before anything is asked.
+        allow_missing: Leave out questions whose media, or subtitles where they are said, are not on disk, which
+            coverage reports; otherwise they are an error before anything is asked.
         num_workers: Loader processes, which read videos ahead; 0 loads in the main process.
         decoder: Reads video files; null: PyAV.
         rows_at_a_time: Most questions about the same media that are answered at once; more of them take more memory,
@@ -123,8 +123,10 @@ class BenchmarkDataModule(ConversationDataModule):
         records = [media_record(item, item.id) for item in items]
         if not self.allow_missing:
             check_media_exist(records)
+            check_files_exist(items, self.protocol)
             return items
         lacking = {record.id for records in missing_media(records).values() for record in records}
+        lacking |= {item.id for item, _ in missing_files(items, self.protocol)}
         return [item for item in items if item.id not in lacking]
 
     def _answered(self, folder: Path, model: str) -> set[str]:

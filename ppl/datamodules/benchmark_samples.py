@@ -74,7 +74,7 @@ class AskedItems(Dataset[list[AskedSample]]):
             took = 1000 * (time.perf_counter() - began) / len(items)
             first, *rest = [self._ask(item, decoded, prepared, took) for item in items]
             return [first, *(_without_pixels(asked) for asked in rest)]
-        except Exception as error:
+        except Exception as error:  # of any kind: it goes on, and says where it was met
             error.add_note(f"while loading question {items[0].id!r} of {self.benchmark}")
             raise
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 
 from ppl.evaluation.items import Item
+from ppl.evaluation.protocol import Protocol
+
+_NUM_SHOWN = 10
 
 
 class Benchmark(ABC):
@@ -27,6 +31,24 @@ class Benchmark(ABC):
             FileNotFoundError: Its files are not where it was told.
             ValueError: They are not what its authors distribute.
         """
+
+
+def missing_files(items: Sequence[Item], protocol: Protocol) -> list[tuple[Item, str]]:
+    """Find what prompts are made from and is not there, subtitles for one; media are looked for elsewhere."""
+    return [(item, file) for item in items for file in protocol.files(item) if not Path(file).exists()]
+
+
+def check_files_exist(items: Sequence[Item], protocol: Protocol) -> None:
+    """Raise FileNotFoundError listing what prompts are made from and is not there."""
+    missing = list(dict.fromkeys(file for _, file in missing_files(items, protocol)))
+    if missing:
+        shown = "".join(f"\n  {file}" for file in missing[:_NUM_SHOWN])
+        rest = f"\n  and {len(missing) - _NUM_SHOWN} more" if len(missing) > _NUM_SHOWN else ""
+        msg = (
+            f"got {len(missing)} files missing that prompts are made from, expected all of them; fetch them, switch "
+            f"subtitles off, or leave their questions out by data.allow_missing:{shown}{rest}"
+        )
+        raise FileNotFoundError(msg)
 
 
 def required(path: Path, what: str) -> Path:

@@ -23,7 +23,7 @@ def with_options(question: str, options: Sequence[str]) -> str:
 def named_option(answer: str, letters: str = "ABCDE") -> str | None:
     """The option whose letter is a word of the answer: MMBench's ``can_infer_option``.
 
-    (open-compass/MMBench's evaluation, as lmms-eval 0.7.3 has it in ``tasks/mmbench/mmbench_evals.py``.) The letter
+    (As lmms-eval 0.7.3 has it in ``tasks/mmbench/mmbench_evals.py``.) The letter
     alone counts first, then ``B.``, ``B)``, ``(B)`` and the like, and each only where one letter has it. In an answer
     of more than three words with a lone A that may be an article, no letter alone counts.
     """

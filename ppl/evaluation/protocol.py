@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -11,6 +12,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from ppl.evaluation.items import Item, Shown
 from ppl.evaluation.judge import Request
 from ppl.evaluation.rows import Row
+
+_OWN = "ppl.evaluation."
 
 FrameRule = Literal["midpoints", "segments", "linspace", "starts"]
 """``midpoints``: of equal segments, in time. ``segments``: the same, rounded to frame numbers as PPLLaVA's evaluation
@@ -72,9 +75,10 @@ class Protocol(ABC):
     """``paper``: PPLLaVA's own code. ``lmms``: lmms-eval. ``official``: the benchmark's authors.
     ``llava``: LLaVA's scripts."""
     version: ClassVar[str]
-    """Changes whenever a prompt or a mark does."""
+    """Ours, a whole number: changes whenever a prompt, its frames or a mark does. Of the code that it follows,
+    ``source`` says the version."""
     source: ClassVar[str]
-    """Where it was read."""
+    """Where it was read, with a version or a commit."""
     metrics: ClassVar[Mapping[str, float]]
     """What marks hold, and the factor of its mean in reports: 100 for a percentage."""
     max_new_tokens: int = 16
@@ -103,9 +107,19 @@ class Protocol(ABC):
         """What the pooling is guided by: the question, and neither instructions nor subtitles."""
         return item.question
 
+    def files(self, item: Item) -> tuple[str, ...]:
+        """Paths that `prompt` reads, subtitles for one: looked for before anything is asked."""
+        del item
+        return ()
+
     def units(self, rows: Sequence[Row]) -> list[tuple[Row, ...]]:
         """Group the answers that are marked together; each on its own."""
         return [(row,) for row in rows]
+
+    def is_whole(self, rows: tuple[Row, ...]) -> bool:
+        """Whether a unit has all its answers; one that lacks some is not marked, and its answers do not cover."""
+        del rows
+        return True
 
     def requests(self, rows: tuple[Row, ...]) -> tuple[Request, ...]:
         """What a judge is asked about a unit; nothing, if none is needed."""
@@ -144,26 +158,20 @@ class Protocol(ABC):
 
 
 def rebuild(identity: Mapping[str, Any]) -> Protocol:
-    """Build the protocol that a row was asked by.
+    """Build the protocol that a row was asked by: one of ppl's own, or of a module that is imported already.
+
+    No row makes Python import anything else, for rows may be a stranger's.
 
     Raises:
-        ValueError: There is no such protocol any more, or it is of another version.
+        ValueError: There is no such protocol any more, it is of another version, or its module is not imported.
     """
     again = "answer again, or score with the version of ppl that answered"
     path, version = str(identity.get("class_path")), identity.get("version")
-    module, _, name = path.rpartition(".")
-    try:
-        kind = getattr(importlib.import_module(module), name, None)
-    except (ImportError, ValueError) as error:
-        msg = f"got answers of protocol {path}, which is not there ({error}); {again}, or put its file on PYTHONPATH"
-        raise ValueError(msg) from error
-    if not (isinstance(kind, type) and issubclass(kind, Protocol)):
-        msg = f"got answers of protocol {path}, expected a subclass of {Protocol.__name__}; {again}"
-        raise ValueError(msg)
-    if kind.version != version:
+    kind = _protocol_class(path, again)
+    if getattr(kind, "version", None) != version:
         msg = (
-            f"got answers of {kind.__name__} {version}, expected its present version {kind.version}: its prompts or "
-            f"marks have changed since; {again}"
+            f"got answers of {kind.__name__} {version}, expected its present version "
+            f"{getattr(kind, 'version', None)}: its prompts or marks have changed since; {again}"
         )
         raise ValueError(msg)
     try:
@@ -171,3 +179,24 @@ def rebuild(identity: Mapping[str, Any]) -> Protocol:
     except (KeyError, TypeError) as error:
         msg = f"got answers of {path} with other arguments than it takes ({error}); {again}"
         raise ValueError(msg) from error
+
+
+def _protocol_class(path: str, again: str) -> type[Protocol]:
+    module, _, name = path.rpartition(".")
+    if module.startswith(_OWN):
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            msg = f"got answers of protocol {path}, which is not there ({error}); {again}"
+            raise ValueError(msg) from error
+    if module not in sys.modules:
+        msg = (
+            f"got answers of protocol {path}, expected one of {_OWN}benchmarks: a module that answers name is not "
+            f"imported for that; if it is yours or you trust it, say so by --import {module or 'MODULE'}"
+        )
+        raise ValueError(msg)
+    kind = getattr(sys.modules[module], name, None)
+    if not (isinstance(kind, type) and issubclass(kind, Protocol)):
+        msg = f"got answers of protocol {path}, expected a subclass of {Protocol.__name__}; {again}"
+        raise ValueError(msg)
+    return kind

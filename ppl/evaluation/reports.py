@@ -15,7 +15,7 @@ from ppl.evaluation.scoring import Report
 
 _SCORE = ("metric", "group", "value", "low", "high", "size")
 _COLUMNS = ("benchmark", "protocol", "model", "judge", "judge_prompts", *_SCORE)
-_COUNTS = ("answered", "total", "coverage", "unparsed", "unjudged", "malformed")
+_COUNTS = ("answered", "total", "coverage", "incomplete", "unparsed", "unjudged", "malformed")
 
 
 def to_json(reports: Sequence[Report]) -> str:
@@ -63,9 +63,9 @@ def _markdown(report: Report) -> str:
         "|---|---|---:|---:|---:|",
         *(_line(score) for score in report.scores),
         "",
-        f"answered {report.answered} of {report.total} ({100 * report.coverage:.1f} %) · unparsed {report.unparsed} · "
-        f"unjudged {report.unjudged} · malformed {report.malformed} · judge: {_judge(report)} · "
-        f"model: {report.model or 'not named'}",
+        f"answered {report.answered} of {report.total} ({100 * report.coverage:.1f} %) · incomplete "
+        f"{report.incomplete} · unparsed {report.unparsed} · unjudged {report.unjudged} · "
+        f"malformed {report.malformed} · judge: {_judge(report)} · model: {report.model or 'not named'}",
         f"protocol from {report.protocol['source']}; arguments {json.dumps(report.protocol['init_args'])}",
         "",
     ]

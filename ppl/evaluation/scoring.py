@@ -26,7 +26,7 @@ class Report:
     scores: Sequence[Score]
     answered: int
     total: int
-    """Questions of the benchmark; ``answered`` of them have a row."""
+    """Questions of the benchmark; ``answered`` of them have a row, in a unit that lacks none."""
     unparsed: int
     """Units without a judge from which nothing could be read."""
     unjudged: int
@@ -35,6 +35,8 @@ class Report:
     """Its model, what else decides its replies, and a digest of its ``prompts``; None: no judge was needed or had."""
     malformed: int = 0
     """Units with all replies from which nothing could be read; what they count is the protocol's to say."""
+    incomplete: int = 0
+    """Units that lack some of their answers: a rotation, the other half of a pair. No mean counts them."""
 
     @property
     def coverage(self) -> float:
@@ -51,7 +53,7 @@ def score(rows: Sequence[Row], judge: Judge | None = None) -> tuple[Report, list
     rows = _single_run(rows)
     first = rows[0]
     protocol = rebuild(first.protocol)
-    units = protocol.units(rows)
+    units, incomplete = _whole_units(protocol, rows)
     asked = [protocol.requests(unit) for unit in units]
     flat = [request for requests in asked for request in requests]
     given = iter(judge.ask(flat) if judge is not None else [None] * len(flat))
@@ -59,14 +61,21 @@ def score(rows: Sequence[Row], judge: Judge | None = None) -> tuple[Report, list
     for unit, requests in zip(units, asked, strict=True):
         replies = tuple(next(given) for _ in requests)
         marked.append(Unit(unit, protocol.mark(unit, replies), requests, replies))
-    return _report(first, len(rows), protocol, marked, judge), marked
+    return _report(first, incomplete, protocol, marked, judge), marked
 
 
 def judge_requests(rows: Sequence[Row]) -> list[Request]:
     """What a judge would be asked about a run, without asking."""
     rows = _single_run(rows)
     protocol = rebuild(rows[0].protocol)
-    return [request for unit in protocol.units(rows) for request in protocol.requests(unit)]
+    return [request for unit in _whole_units(protocol, rows)[0] for request in protocol.requests(unit)]
+
+
+def _whole_units(protocol: Protocol, rows: Sequence[Row]) -> tuple[list[tuple[Row, ...]], int]:
+    """Those that lack no answer, and how many others there are."""
+    units = protocol.units(rows)
+    whole = [unit for unit in units if protocol.is_whole(unit)]
+    return whole, len(units) - len(whole)
 
 
 def submission(rows: Sequence[Row]) -> Mapping[str, str]:
@@ -91,7 +100,7 @@ def prompts_digest(protocol: Protocol, units: Sequence[Unit]) -> str:
     return hashlib.sha256("\n".join(sorted(prompts)).encode()).hexdigest()[:16]
 
 
-def _report(first: Row, answered: int, protocol: Protocol, marked: list[Unit], judge: Judge | None) -> Report:
+def _report(first: Row, incomplete: int, protocol: Protocol, marked: list[Unit], judge: Judge | None) -> Report:
     judged = [unit for unit in marked if unit.requests]
     unread = [unit for unit in marked if unit.mark.parsed is None]
     scores = [score for metric in protocol.metrics for score in _means(metric, protocol.metrics[metric], marked)]
@@ -100,10 +109,11 @@ def _report(first: Row, answered: int, protocol: Protocol, marked: list[Unit], j
         protocol={**first.protocol, "name": protocol.name, "source": protocol.source},
         model=first.model,
         scores=[*scores, *protocol.extra_scores(marked)],
-        answered=answered,
+        answered=sum(len(unit.rows) for unit in marked),
         total=first.total,
         unparsed=sum(not unit.requests for unit in unread),
         unjudged=sum(None in unit.replies for unit in judged),
+        incomplete=incomplete,
         judge=None if judge is None or not judged else {**judge.identity, "prompts": prompts_digest(protocol, marked)},
         malformed=sum(bool(unit.requests) and None not in unit.replies for unit in unread),
     )

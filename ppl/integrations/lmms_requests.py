@@ -17,7 +17,7 @@ from ppl.datamodules.media_reading import DecodedMedium
 from ppl.datamodules.processing import Processor
 from ppl.datamodules.records import PLACEHOLDER, MediumRef, Role, Turn
 from ppl.modules.generation import Generation
-from ppl.serving.session import is_image
+from ppl.serving.encoded_media import is_image
 
 UNSAID_STOP = ["\n\n"]
 """What lmms-eval puts into ``until`` of tasks that name no stop: the separator of few-shot examples. It would cut

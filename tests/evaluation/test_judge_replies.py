@@ -1,3 +1,10 @@
+"""What a judge may reply. That no verdict is never nought is our own rule: there is no other code to be equal to.
+
+The first form, a bare dictionary, is what Video-ChatGPT's prompts ask for and ``ast.literal_eval`` reads in lmms-eval
+0.7.3's ``tasks/activitynetqa/utils.py`` and ``tasks/videochatgpt/utils.py``, ``parse_score``; fences and prose around
+it are 0 to these, or end their run.
+"""
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

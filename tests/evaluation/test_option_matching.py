@@ -1,3 +1,11 @@
+"""Golden vectors of MMBench's and MathVista's matching, each test with its source.
+
+MMBench's are what lmms-eval 0.7.3's own functions gave for these very texts: ``tasks/mmbench/mmbench_evals.py``, class
+``MMBench_Evaluator``. The authors' repository open-compass/MMBench has no code; their open-compass/VLMEvalKit,
+``vlmeval/utils/matching_util.py``, has the same ``can_infer_text``, and turns punctuation into blanks for letters.
+MathVista's are what lupantech/MathVista 53d5258, ``evaluation/calculate_score.py``, gave.
+"""
+
 from functools import lru_cache
 
 import pytest
@@ -44,10 +52,12 @@ def test_options_in_prompts():
     ],
 )
 def test_letters_are_words_of_an_answer(said, letter):
+    """``can_infer_option``; False there is None here."""
     assert named_option(said) == letter
 
 
 def test_words_of_one_option_tell_it():
+    """``can_infer_text``, and ``can_infer``, which asks both."""
     assert quoted_option("I see a DOG", ANIMALS) == "B"
     assert quoted_option("a cat or a dog", ANIMALS) is None
     assert quoted_option("nothing", ANIMALS) is None
@@ -56,6 +66,7 @@ def test_words_of_one_option_tell_it():
 
 
 def test_the_closest_option():
+    """MathVista's ``get_most_similar``, with the package Levenshtein's distances."""
     assert closest_option("2007", ["2008", "1999"]) == "2008"
     assert closest_option("", ["three", "two", "six"]) == "two"  # the shortest, and of two the first
     assert edit_distance("kitten", "sitting") == 3

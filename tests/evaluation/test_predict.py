@@ -1,6 +1,7 @@
 """A benchmark is asked by a real model of tiny size and scored, as `ppl predict` and `ppl score` do."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -24,7 +25,8 @@ from ppl.modules.generation import Generation
 from ppl.modules.poolers.weighted import WeightedPooler
 from ppl.modules.sft import SFTModule
 from ppl.training_cli import run_training_cli
-from tests.evaluation.made_up import make_videomme
+from tests.evaluation.made_up import make_video, make_videomme
+from tests.evaluation.test_score_command import WITHOUT_TORCH
 from tests.modules.tiny import ROOT, inputs_seen, tiny_aligner, tiny_backbone
 
 pytestmark = pytest.mark.filterwarnings("ignore:Attribute .* (is an instance of `nn.Module`|removed from hparams)")
@@ -118,6 +120,19 @@ def test_missing_media_are_an_error_or_a_lower_coverage(root, tmp_path):
     assert (report.answered, report.total, report.coverage) == (3, 6, 0.5)
 
 
+def test_missing_subtitles_are_an_error_or_a_lower_coverage_where_they_are_said(tmp_path):
+    benchmark = VideoMME(str(make_videomme(tmp_path)))
+    said = Paper(subtitles=True)
+    (tmp_path / "subtitle").mkdir()
+    (tmp_path / "subtitle" / "v1.srt").write_text("")
+    with pytest.raises(FileNotFoundError, match=r"got 1 files missing that prompts are made from.*\n  .*/v0.srt$"):
+        BenchmarkDataModule(benchmark, said, "plain_v1").setup("predict")
+    data = BenchmarkDataModule(benchmark, said, "plain_v1", allow_missing=True, num_workers=0)
+    assert {row.id[:3] for row in predict(data, tmp_path / "run")} == {"001"}
+    assert score(read_runs([tmp_path / "run"])[0])[0].coverage == 0.5
+    BenchmarkDataModule(benchmark, Paper(), "plain_v1").setup("predict")
+
+
 def test_nothing_to_ask_is_an_error(root):
     data = BenchmarkDataModule(VideoMME(str(root), duration="medium"), Paper(), "plain_v1")
     with pytest.raises(ValueError, match=r"got nothing to ask of videomme.*, which has 0 questions"):
@@ -200,16 +215,22 @@ def kill_once_it_has_answered(arguments, file, folder):
     program.communicate()
 
 
-@pytest.mark.filterwarnings("ignore:Couldn't infer the batch indices fetched from your dataloader")
-def test_a_killed_program_goes_on_and_is_scored_and_compared(in_tmp_path, capsys):
-    """The whole way, by the command line: a checkpoint, a run that is killed, the rest of it, scores, a comparison."""
-    write_benchmark("world", num_videos=15)
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)  # the recipes' folders are relative to it
-        run_training_cli([*FIT.split(), f"--trainer.default_root_dir={in_tmp_path / 'run'}"])
+        run_training_cli([*FIT.split(), f"--trainer.default_root_dir={folder}"])
+    return folder / "checkpoints" / "last.ckpt"
+
+
+@pytest.mark.filterwarnings("ignore:Couldn't infer the batch indices fetched from your dataloader")
+def test_a_killed_program_goes_on_and_is_scored_and_compared(checkpoint, in_tmp_path, capsys):
+    """The whole way, by the command line: a checkpoint, a run that is killed, the rest of it, scores, a comparison."""
+    write_benchmark("world", num_videos=15)
     recipe = ROOT / "recipes/eval/embedded_world.yaml"
     ask = ["predict", "-c", str(recipe), "--data.benchmark.init_args.root=world"]
-    ask += ["--model=ppl.checkpoints.load", "--model.path=run/checkpoints/last.ckpt"]
+    ask += ["--model=ppl.checkpoints.load", f"--model.path={checkpoint}"]
     listed = "--data.protocol.init_args.list_options=true"
     file = in_tmp_path / "eval/rows-0.jsonl"
     kill_once_it_has_answered([*ask, "--trainer.default_root_dir=eval"], file, in_tmp_path)
@@ -230,3 +251,39 @@ def test_a_killed_program_goes_on_and_is_scored_and_compared(in_tmp_path, capsys
     assert {"accuracy", "exact_match", "token_f1", "yes_ratio"} == {each["metric"] for each in report["scores"]}
     main(["compare", "eval", "listed"])
     assert "embedded-world" in capsys.readouterr().out
+
+
+def page_block(language):
+    page = (ROOT / "docs/evaluate.md").read_text(encoding="utf-8").partition("## A new benchmark")[2]
+    return re.search(rf"```{language}\n(.*?)```", page, re.DOTALL)[1]
+
+
+@pytest.mark.filterwarnings("ignore:Couldn't infer the batch indices fetched from your dataloader")
+def test_a_new_benchmark_is_one_file_and_one_yaml(checkpoint, in_tmp_path, monkeypatch):
+    """The two of docs/evaluate.md, outside of ppl; scored by a program that has no torch and no network."""
+    for language, name in (("python", "colours.py"), ("yaml", "colours.yaml")):
+        (in_tmp_path / name).write_text(page_block(language), encoding="utf-8")
+    folder = in_tmp_path / "benchmarks/colours"
+    questions = [{"id": str(i), "video": f"v{i // 2}.mp4", "question": "what ?", "colour": "red"} for i in range(3)]
+    make_video(folder / "v0.mp4")
+    make_video(folder / "v1.mp4")
+    (folder / "questions.json").write_text(json.dumps(questions))
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(in_tmp_path)
+        main(["predict", "-c", "colours.yaml", "--model=ppl.checkpoints.load", f"--model.path={checkpoint}"])
+        del sys.modules["colours"]
+    rows = list(read_rows(in_tmp_path / "runs/eval/colours/rows-0.jsonl"))
+    said = "<media>\nwhat ? Answer with one word."
+    assert [(row.id, row.prompt, row.guide) for row in rows] == [(str(i), said, "what ?") for i in range(3)]
+    score = [sys.executable, "-c", WITHOUT_TORCH, "score", "runs/eval/colours"]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{in_tmp_path}"}
+    refused = subprocess.run(score, capture_output=True, text=True, env=environment)
+    assert (refused.returncode, "say so by --import colours" in refused.stderr) == (1, True), refused.stderr
+    done = subprocess.run(
+        [*score, "--import", "colours", "--json", "-"], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    [report] = json.loads(done.stdout)
+    right = 100 * sum(row.text.strip().lower() == "red" for row in rows) / 3
+    assert (report["answered"], report["total"]) == (3, 3)
+    assert (report["scores"][0]["metric"], report["scores"][0]["value"]) == ("accuracy", pytest.approx(right))

@@ -22,7 +22,9 @@ def test_markdown_tells_all_that_must_be_known_to_read_a_score():
     assert lines[0] == "## made-up, protocol official-1"
     assert lines[4].startswith("| accuracy | overall | 33.33 | ")
     assert lines[4].endswith(" | 3 |")
-    assert lines[-2].startswith("answered 3 of 4 (75.0 %) · unparsed 1 · unjudged 0 · malformed 0 · judge: none")
+    assert lines[-2].startswith(
+        "answered 3 of 4 (75.0 %) · incomplete 0 · unparsed 1 · unjudged 0 · malformed 0 · judge: none"
+    )
     assert lines[-2].endswith("model: m.ckpt")
     assert lines[-1] == 'protocol from nowhere; arguments {"strict": true}'
     text = to_markdown([choice, judged])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ppl.cli import main
-from tests.evaluation.made_up_runs import Open, rows_of, write_rows
+from tests.evaluation.made_up_runs import Choice, Open, rows_of, write_rows
 from tests.evaluation.misbehaving_judge import judge_server, replying, status
 
 WITHOUT_TORCH = """
@@ -42,7 +42,7 @@ def test_score_and_compare_need_no_torch_and_no_network(tmp_path):
     write_rows(tmp_path / "run/rows-1.jsonl", rows[1::2])
     write_rows(tmp_path / "other.jsonl", rows_of(["A"] * 4))
     for words in (["score", "run"], ["compare", "run", "other.jsonl"]):
-        command = [sys.executable, "-c", WITHOUT_TORCH, *words]
+        command = [sys.executable, "-c", WITHOUT_TORCH, *words, "--import", Choice.__module__]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=_environment())
         assert done.returncode == 0, done.stderr
         assert "| accuracy | overall | 50.00 | " in done.stdout
@@ -139,6 +139,13 @@ def test_a_benchmark_that_needs_a_judge_says_so_and_one_without_an_address_is_re
     assert "got judge m without an address, expected --judge-url or $PPL_JUDGE_URL" in fails(
         "score", ".", "--judge-model", "m"
     )
+
+
+def test_a_module_of_one_s_own_that_cannot_be_imported_is_told(tmp_path):
+    write_rows(tmp_path / "rows-0.jsonl", rows_of(["A"]))
+    told = fails("score", ".", "--import", "no_such_module_of_mine")
+    assert "got --import no_such_module_of_mine, expected a module that can be imported (No module named" in told
+    assert told.endswith("put its folder on PYTHONPATH")
 
 
 def test_help_names_the_environment(capsys):

@@ -1,9 +1,16 @@
+"""Golden vectors of the readings of yes and no, each column with its source.
+
+What these gave for the same texts: lmms-eval 0.7.3's ``tasks/pope/utils.py``, ``pope_process_results``; LLaVA c121f04's
+``llava/eval/eval_pope.py``, which is AoiDragon/POPE's script; lmms-eval 0.7.3's ``tasks/mme/utils.py``,
+``parse_pred_ans``, which is MME's. The first word is our own, the sane form of the others.
+"""
+
 import pytest
 
 from ppl.evaluation.yes_no import beginning_yes_no, exact_yes_no, no_or_else_yes, word_yes_no
 
 VECTORS = [
-    # said, exact (lmms POPE), first word (ours), POPE's and LLaVA's script, MME's
+    # said, lmms POPE, first word (ours), LLaVA's script, MME's
     ("Yes", "yes", "yes", "yes", "yes"),
     (" no ", "no", "no", "no", "no"),
     ("Yes.", None, "yes", "yes", "yes"),

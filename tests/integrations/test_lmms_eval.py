@@ -7,15 +7,14 @@ from types import ModuleType
 
 import pytest
 
+from ppl.extras import MissingExtraError
 from ppl.integrations.lmms_eval import manifest
 from tests.test_architecture import ROOT
 
 
 def test_without_lmms_eval_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "lmms_eval", None)
-    with pytest.raises(
-        ModuleNotFoundError, match=r"expected lmms-eval: install ppl\[lmms\] into an environment of its"
-    ):
+    with pytest.raises(MissingExtraError, match=r"without lmms_eval.*, .* 'ppl\[lmms\]' in an environment of its own"):
         manifest()
 
 

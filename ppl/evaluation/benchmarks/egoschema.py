@@ -71,7 +71,7 @@ class Lmms(Protocol):
     """
 
     name = "lmms"
-    version = "0.7.3"
+    version = "1"
     source = "EvolvingLMMs-Lab/lmms-eval 0.7.3: tasks/egoschema"
     metrics = ACCURACY
     max_new_tokens = 16

@@ -89,7 +89,7 @@ class Llava(_Asked):
 
     name = "llava"
     version = "1"
-    source = "haotian-liu/LLaVA: scripts/convert_gqa_for_eval.py; GQA's eval.py"
+    source = "haotian-liu/LLaVA c121f04: scripts/convert_gqa_for_eval.py; GQA's eval.py"
     max_new_tokens = 128
 
     def mark(self, rows: tuple[Row, ...], replies: Sequence[str | None]) -> Mark:

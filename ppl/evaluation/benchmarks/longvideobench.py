@@ -120,6 +120,11 @@ def _seconds(stamp: str) -> float:
 class _LongVideoBenchProtocol(Protocol):
     metrics = ACCURACY
     max_new_tokens = 32
+    subtitles: bool
+
+    def files(self, item: Item) -> tuple[str, ...]:
+        """Subtitles, if they are said."""
+        return tuple(item.files.values()) if self.subtitles else ()
 
     def guide(self, item: Item) -> str:
         """The question with its options."""
@@ -174,7 +179,7 @@ class Lmms(_LongVideoBenchProtocol):
     """
 
     name = "lmms"
-    version = "0.7.3"
+    version = "1"
     source = "EvolvingLMMs-Lab/lmms-eval 0.7.3: tasks/longvideobench"
 
     def __init__(self, num_frames: int = 32, subtitles: bool = False, guess: bool = True) -> None:

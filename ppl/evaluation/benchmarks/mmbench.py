@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -77,13 +78,17 @@ class MMBench(Benchmark):
         version = "_V11" if self.revised else ""
         file = Path(self.root) / f"MMBench_{self.split.upper()}_{self.language.upper()}{version}.tsv"
         rows = read_base64_table(file, "image", "MMBench's questions")
-        return [_item(row, medium, self.language) for row, medium in rows]
+        rotations = Counter(_number(row) for row, _ in rows)
+        return [_item(row, medium, self.language, rotations[_number(row)]) for row, medium in rows]
 
 
-def _item(row: Mapping[str, str], medium: Medium, language: str) -> Item:
+def _number(row: Mapping[str, str]) -> int:
+    return int(row["index"]) % _ROTATIONS
+
+
+def _item(row: Mapping[str, str], medium: Medium, language: str, rotations: int) -> Item:
     options = [row.get(name, "") for name in "ABCD"]
     known = tuple(option for option in options if option and option != "nan")
-    number = int(row["index"]) % _ROTATIONS
     groups = {"category": row.get("category"), "l2-category": row.get("l2-category") or row.get("L2-category")}
     return Item(
         id=row["index"],
@@ -91,9 +96,13 @@ def _item(row: Mapping[str, str], medium: Medium, language: str) -> Item:
         question=row["question"],
         options=known,
         answer=row.get("answer") or None,
-        cluster=str(number),
+        cluster=str(_number(row)),
         groups={name: value for name, value in groups.items() if value},
-        facts={"hint": "" if row.get("hint") in (None, "nan") else row["hint"], "language": language},
+        facts={
+            "hint": "" if row.get("hint") in (None, "nan") else row["hint"],
+            "language": language,
+            "rotations": rotations,
+        },
     )
 
 
@@ -114,6 +123,10 @@ class _Circular(Protocol):
         for row in sorted(rows, key=lambda row: int(row.id)):
             found.setdefault(row.cluster, []).append(row)
         return [tuple(unit) for unit in found.values()]
+
+    def is_whole(self, rows: tuple[Row, ...]) -> bool:
+        """Whether all rotations were answered that the benchmark's file has of the question."""
+        return len(rows) == rows[0].facts["rotations"]
 
     def requests(self, rows: tuple[Row, ...]) -> tuple[Request, ...]:
         """What a judge is asked: about answers that neither name nor repeat an option, if no other is wrong."""
@@ -168,7 +181,7 @@ class Lmms(_Circular):
     """
 
     name = "lmms"
-    version = "2"
+    version = "3"
     source = "EvolvingLMMs-Lab/lmms-eval 0.7.3: tasks/mmbench, mmbench_{en,cn}_dev, mmbench_en_dev_static"
     max_new_tokens = 1024
 
@@ -194,8 +207,8 @@ class Llava(_Circular):
     """
 
     name = "llava"
-    version = "1"
-    source = "haotian-liu/LLaVA: llava/eval/model_vqa_mmbench.py; open-compass/MMBench"
+    version = "2"
+    source = "haotian-liu/LLaVA c121f04: llava/eval/model_vqa_mmbench.py; open-compass/MMBench"
     max_new_tokens = 1024
     guess = False
 

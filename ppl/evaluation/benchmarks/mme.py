@@ -95,7 +95,7 @@ class Official(Protocol):
 
     name = "official"
     version = "1"
-    source = "BradyFU/Awesome-Multimodal-Large-Language-Models, branch Evaluation: eval_tool/calculation.py"
+    source = "BradyFU/Awesome-Multimodal-Large-Language-Models dd29509: tools/eval_tool.zip, its calculation.py"
     metrics = _ACCURACIES
     max_new_tokens = 16
 
@@ -117,12 +117,14 @@ class Official(Protocol):
             pairs.setdefault(row.cluster, []).append(row)
         return [tuple(pair) for pair in pairs.values()]
 
+    def is_whole(self, rows: tuple[Row, ...]) -> bool:
+        """Whether both were answered."""
+        return len(rows) == 2
+
     def mark(self, rows: tuple[Row, ...], replies: Sequence[str | None]) -> Mark:
-        """The share of an image's questions that is right, and whether both are; an image with one does not count."""
+        """The share of an image's questions that is right, and whether both are."""
         said = [beginning_yes_no(row.text) if self.first_letters else word_yes_no(row.text) for row in rows]
         parsed = "; ".join(filter(None, said)) if None not in said else None
-        if len(rows) != 2:
-            return Mark({"accuracy": None, "accuracy_plus": None}, parsed)
         right = sum(word == row.answer for word, row in zip(said, rows, strict=True))
         return Mark({"accuracy": right / 2, "accuracy_plus": float(right == 2)}, parsed)
 
@@ -155,7 +157,7 @@ class Lmms(Official):
 
 
 def _category_score(category: str, units: Sequence[Unit]) -> Score | None:
-    marks = [unit.mark.values for unit in units if unit.rows[0].groups["category"] == category and len(unit.rows) == 2]
+    marks = [unit.mark.values for unit in units if unit.rows[0].groups["category"] == category]
     if not marks:
         return None
     both = sum((values["accuracy"] or 0.0) + (values["accuracy_plus"] or 0.0) for values in marks)

@@ -144,7 +144,7 @@ class Official(_Judged):
 
     name = "official"
     version = "1"
-    source = "yuweihao/MM-Vet: mm-vet_evaluator.ipynb; its judge was gpt-4-0613"
+    source = "yuweihao/MM-Vet c7ff270: mm-vet_evaluator.ipynb; its judge was gpt-4-0613"
     max_new_tokens = 1024
 
     def prompt(self, item: Item, shown: Sequence[Shown]) -> str:

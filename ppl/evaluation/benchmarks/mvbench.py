@@ -65,7 +65,6 @@ class MVBench(Benchmark):
 
     Args:
         root: Folder with ``json/{task}.json`` and, below ``video/``, the tasks' folders, as its data set has them.
-            Frames of a folder are numbered from 0 s on; the authors' code takes the first for one third of a second.
         tasks: Which of its 20 tasks; null: all.
         cut: Read revision ``video`` of the data set, where the clips are videos of their own, as lmms-eval does.
     """
@@ -99,14 +98,9 @@ class MVBench(Benchmark):
             msg = f"got {task} {index} with the answer {row['answer']!r}, expected one of {options}: is the file whole?"
             raise ValueError(msg)
         folder = (kind.cut if self.cut else "") or kind.videos
-        clips = kind.clips and not self.cut
-        medium = Medium(
-            "video",
-            str(Path(self.root) / "video" / folder / row["video"]),
-            start=float(row["start"]) if clips else None,
-            end=float(row["end"]) if clips else None,
-            fps=None if self.cut else kind.fps,
-        )
+        path = str(Path(self.root) / "video" / folder / row["video"])
+        bounds = _bounds(row, kind.fps) if kind.clips and not self.cut else (None, None)
+        medium = Medium("video", path, *bounds, fps=None if self.cut else kind.fps)
         return Item(
             id=f"{task}-{index}",
             media=(medium,),
@@ -116,6 +110,12 @@ class MVBench(Benchmark):
             cluster=f"{folder}/{row['video']}",
             groups={"task": task},
         )
+
+
+def _bounds(row: Mapping[str, Any], fps: float | None) -> tuple[float, float]:
+    """Seconds of a clip; of a folder, whose frame number 1 is our first, those of the numbers that its authors take."""
+    start, end = float(row["start"]), float(row["end"])
+    return (start, end) if fps is None else (max(0, round(start * fps) - 1) / fps, (round(end * fps) - 1) / fps)
 
 
 class _MVBenchProtocol(Protocol):
@@ -145,8 +145,8 @@ class Official(_MVBenchProtocol):
     """
 
     name = "official"
-    version = "1"
-    source = "OpenGVLab/Ask-Anything: video_chat2/mvbench.ipynb"
+    version = "2"
+    source = "OpenGVLab/Ask-Anything 4dd8210: video_chat2/mvbench.ipynb"
     max_new_tokens = 100
     answer_prefix = "Best option:("
 
@@ -181,7 +181,7 @@ class Paper(_MVBenchProtocol):
     """
 
     name = "paper"
-    version = "1"
+    version = "2"
     source = "farewellthree/PPLLaVA d5766c8: ppllava/test/mvbench, script/inference/mvbench/test_mvbench.sh"
     max_new_tokens = 200
     answer_prefix = "Best option:("
@@ -212,7 +212,7 @@ class Lmms(_MVBenchProtocol):
     """
 
     name = "lmms"
-    version = "0.7.3-2"
+    version = "2"
     source = "EvolvingLMMs-Lab/lmms-eval 0.7.3: tasks/mvbench"
     max_new_tokens = 16
 

@@ -78,7 +78,7 @@ def _json(file: Path) -> dict:
 
 class _NExTQAProtocol(Protocol):
     name = "lmms"
-    version = "0.7.3"
+    version = "1"
     source = "EvolvingLMMs-Lab/lmms-eval 0.7.3: tasks/nextqa"
     num_frames: int
 

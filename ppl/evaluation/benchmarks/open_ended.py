@@ -19,11 +19,13 @@ from ppl.evaluation.judge_prompts import verdict_request
 from ppl.evaluation.judge_replies import read_fields, read_verdict
 from ppl.evaluation.protocol import Frames, Mark, Protocol
 from ppl.evaluation.rows import Row
-from ppl.evaluation.text_metrics import exact_match, token_f1
+from ppl.evaluation.text_metrics import exact_match, token_f1, wups
+from ppl.evaluation.wordnet import wordnet_at_hand
 
 _ANSWER_TYPES = ("motion", "spatial relation", "temporal relation", "yes/no", "color", "object", "location", "number")
 """ActivityNet-QA's, by their numbers; 8 is any other (MILVLG/activitynet-qa, ``evaluation/eval.py``)."""
 _METRICS = {"accuracy": 100.0, "score": 1.0, "exact_match": 100.0, "token_f1": 100.0}
+_WUPS = {"wups_0": 0.0, "wups_0.9": 0.9}
 _QUESTION_WORDS = ("what", "who", "how", "when", "where")
 
 
@@ -111,7 +113,7 @@ class OpenEnded(Benchmark):
 
 
 class _JudgedProtocol(Protocol):
-    metrics = _METRICS
+    metrics = _METRICS | dict.fromkeys(_WUPS, 100.0)
     whole_scores: bool
 
     def requests(self, rows: tuple[Row, ...]) -> tuple[Request, ...]:
@@ -119,16 +121,19 @@ class _JudgedProtocol(Protocol):
         return (verdict_request(rows[0].question, rows[0].answer or "", self.said(rows[0])),)
 
     def mark(self, rows: tuple[Row, ...], replies: Sequence[str | None]) -> Mark:
-        """The judge's verdict, and beside it how far the words agree, which needs no judge."""
+        """The judge's verdict, and beside it how far the words agree: needs no judge; WUPS needs WordNet."""
         said, answer, reply = self.said(rows[0]), rows[0].answer or "", replies[0]
         verdict = None if reply is None else self.verdict(reply)
         score = None if verdict is None else verdict[1]
-        values = {
+        values: dict[str, float | None] = {
             "accuracy": None if verdict is None else float(verdict[0]),
             "score": float(int(score)) if score is not None and self.whole_scores else score,
             "exact_match": exact_match(said, answer),
             "token_f1": token_f1(said, answer),
         }
+        wordnet = wordnet_at_hand()
+        for name, threshold in _WUPS.items():
+            values[name] = None if wordnet is None else wups(said, answer, threshold, wordnet)
         unread = reply is not None and verdict is None
         return Mark(values, None if unread else said)
 
@@ -219,7 +224,7 @@ class Lmms(_JudgedProtocol):
     """
 
     name = "lmms"
-    version = "0.7.3"
+    version = "1"
     source = "EvolvingLMMs-Lab/lmms-eval 0.7.3: tasks/activitynetqa"
     max_new_tokens = 64
 

@@ -99,7 +99,7 @@ class Llava(_Asked):
 
     name = "llava"
     version = "1"
-    source = "haotian-liu/LLaVA: docs/Evaluation.md, scripts/convert_seed_for_submission.py"
+    source = "haotian-liu/LLaVA c121f04: docs/Evaluation.md, scripts/convert_seed_for_submission.py"
     max_new_tokens = 128
 
     def mark(self, rows: tuple[Row, ...], replies: Sequence[str | None]) -> Mark:

@@ -98,7 +98,9 @@ class Llava(_Marked):
 
     name = "llava"
     version = "1"
-    source = "haotian-liu/LLaVA: llava/eval/eval_textvqa.py and its question file llava_textvqa_val_v051_ocr.jsonl"
+    source = (
+        "haotian-liu/LLaVA c121f04: llava/eval/eval_textvqa.py and its question file llava_textvqa_val_v051_ocr.jsonl"
+    )
     max_new_tokens = 128
 
     def __init__(self, ocr: bool = True) -> None:

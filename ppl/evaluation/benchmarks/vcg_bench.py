@@ -84,16 +84,16 @@ class _VCGProtocol(Protocol):
             units.setdefault(row.facts.get("pair", row.id), []).append(row)
         return [tuple(sorted(unit, key=lambda row: row.facts.get("place", 0))) for unit in units.values()]
 
+    def is_whole(self, rows: tuple[Row, ...]) -> bool:
+        """Whether both questions of a pair were answered."""
+        return len(rows) == (2 if "pair" in rows[0].facts else 1)
+
     def requests(self, rows: tuple[Row, ...]) -> tuple[Request, ...]:
-        """A score of each aspect; none of half a pair."""
+        """A score of each aspect; one of a pair."""
         first, answer = rows[0], rows[0].answer or ""
-        kind = first.groups["set"]
-        if kind != "consistency":
-            return tuple(self.aspect(aspect, first, answer) for aspect in _ASPECTS[kind])
-        if len(rows) < 2:
-            return ()
-        said = (rows[0].text.strip(), rows[1].text.strip())
-        return (consistency_request(self.pair_of(rows), answer, said),)
+        if first.groups["set"] != "consistency":
+            return tuple(self.aspect(aspect, first, answer) for aspect in _ASPECTS[first.groups["set"]])
+        return (consistency_request(self.pair_of(rows), answer, (first.text.strip(), rows[1].text.strip())),)
 
     def aspect(self, aspect: Aspect, row: Row, answer: str) -> Request:
         """Ask about one aspect."""
@@ -105,7 +105,7 @@ class _VCGProtocol(Protocol):
 
     def mark(self, rows: tuple[Row, ...], replies: Sequence[str | None]) -> Mark:
         """The judge's scores, and beside them how far the words agree, which needs no judge."""
-        aspects = _ASPECTS[rows[0].groups["set"]][: len(replies)]
+        aspects = _ASPECTS[rows[0].groups["set"]]
         scores = [None if reply is None else self.score(reply) for reply in replies]
         values: dict[str, float | None] = dict(zip(aspects, map(self._counted, scores), strict=True))
         values["token_f1"] = fmean(token_f1(row.text, row.answer or "") for row in rows)
@@ -219,7 +219,7 @@ class Lmms(_VCGProtocol):
     """
 
     name = "lmms"
-    version = "0.7.3"
+    version = "1"
     source = "EvolvingLMMs-Lab/lmms-eval 0.7.3: tasks/videochatgpt"
     max_new_tokens = 1024
 

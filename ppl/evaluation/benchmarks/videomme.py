@@ -35,11 +35,16 @@ class VideoMME(Benchmark):
         root: Folder with ``videomme/test-00000-of-00001.parquet``, ``data/{videoID}.mp4`` and, of 744 of the videos,
             ``subtitle/{videoID}.srt``, as its data set has them.
         duration: Of the videos asked about; null: all.
+        num_subtitled: How many of all videos have subtitles, which nothing in its files tells. Where fewer do, those
+            without any count as missing, for a protocol that takes subtitles.
     """
 
-    def __init__(self, root: str, duration: Literal["short", "medium", "long"] | None = None) -> None:
+    def __init__(
+        self, root: str, duration: Literal["short", "medium", "long"] | None = None, num_subtitled: int = 744
+    ) -> None:
         self.root = root
         self.duration = duration
+        self.num_subtitled = num_subtitled
 
     @property
     def name(self) -> str:
@@ -51,11 +56,13 @@ class VideoMME(Benchmark):
         root = Path(self.root)
         file = required(root / "videomme" / "test-00000-of-00001.parquet", "Video-MME's questions")
         rows = read_parquet(file, _COLUMNS)
-        return [_item(row, root) for row in rows if self.duration in (None, row["duration"])]
+        subtitles = {row["videoID"]: str(root / "subtitle" / f"{row['videoID']}.srt") for row in rows}
+        there = {video: path for video, path in subtitles.items() if Path(path).exists()}
+        named = there if len(there) >= self.num_subtitled else subtitles
+        return [_item(row, root, named.get(row["videoID"])) for row in rows if self.duration in (None, row["duration"])]
 
 
-def _item(row: Mapping[str, str], root: Path) -> Item:
-    subtitles = root / "subtitle" / f"{row['videoID']}.srt"
+def _item(row: Mapping[str, str], root: Path, subtitles: str | None) -> Item:
     return Item(
         id=row["question_id"],
         media=(Medium("video", str(root / "data" / f"{row['videoID']}.mp4")),),
@@ -65,12 +72,17 @@ def _item(row: Mapping[str, str], root: Path) -> Item:
         cluster=row["videoID"],
         groups={name: row[name] for name in _GROUPS},
         facts={"options": list(row["options"])},
-        files={"subtitles": str(subtitles)} if subtitles.exists() else {},
+        files={} if subtitles is None else {"subtitles": subtitles},
     )
 
 
 class _VideoMMEProtocol(Protocol):
     metrics = ACCURACY
+    subtitles: bool
+
+    def files(self, item: Item) -> tuple[str, ...]:
+        """Subtitles, if they are said."""
+        return tuple(item.files.values()) if self.subtitles else ()
 
     def guide(self, item: Item) -> str:
         """The question with its options."""
@@ -189,7 +201,7 @@ class Lmms(_VideoMMEProtocol):
     """
 
     name = "lmms"
-    version = "0.7.3"
+    version = "1"
     source = "EvolvingLMMs-Lab/lmms-eval 0.7.3: tasks/videomme"
     max_new_tokens = 16
 

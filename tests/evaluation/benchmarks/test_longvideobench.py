@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ppl.evaluation.benchmark import missing_files
 from ppl.evaluation.benchmarks.longvideobench import Lmms, LongVideoBench, Official, interleave, spoken
 from ppl.evaluation.items import MEDIA_MARK
 from ppl.evaluation.protocol import Frames
@@ -53,6 +54,14 @@ def test_questions_with_and_without_public_answers(root):
     assert items[0].groups == {"duration": "15", "category": "S2E", "topic": "KG"}
     assert items[0].media[0].path == str(root / "videos" / "v1.mp4")
     assert [item.answer for item in LongVideoBench(str(root), split="test").items()] == [None, None]
+
+
+def test_subtitles_are_looked_for_where_they_are_said(root):
+    gone = root / "subtitles" / "v1.json"
+    gone.unlink()
+    items = LongVideoBench(str(root)).items()
+    assert missing_files(items, Official()) == missing_files(items, Lmms(subtitles=True)) == [(items[1], str(gone))]
+    assert missing_files(items, Lmms()) == []
 
 
 def test_frames_and_what_is_said_between_them(root):

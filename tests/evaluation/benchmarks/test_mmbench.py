@@ -60,6 +60,16 @@ def test_a_question_counts_if_all_its_rotations_are_right(root):
     assert (report.unparsed, report.answered, report.scores[0].size) == (0, 5, 3)
 
 
+def test_a_question_that_lacks_a_rotation_is_incomplete(root):
+    """Of 7 and 9 a run that was cut off has the first of two: both could be right, and are in no mean."""
+    judge = ToldJudge()
+    numbers, report = scores(answer(MMBench(str(root)), Lmms(), ["A", "C", "wet?"]), judge)
+    assert numbers["accuracy", "overall"] == 0
+    assert ("category=object" in {score.group for score in report.scores}, report.scores[0].size) == (False, 1)
+    assert (report.answered, report.total, report.incomplete, report.coverage) == (1, 5, 2, 0.2)
+    assert judge.asked == []
+
+
 def test_a_judge_is_asked_where_no_answer_is_wrong_yet(root):
     judge = ToldJudge("B", "E")
     numbers, report = scores(answer(MMBench(str(root)), Lmms(), ["A", "C", "wet?", "B", "moist"]), judge)

@@ -60,7 +60,8 @@ def test_an_image_counts_twice_if_both_are_right(root):
 
 
 def test_half_an_image_does_not_count(root):
-    numbers, _ = scores(answer(MME(str(root)), Lmms(), ["yes", "no", "yes"]))
+    numbers, report = scores(answer(MME(str(root)), Lmms(), ["yes", "no", "yes"]))
+    assert (report.answered, report.incomplete) == (2, 1)
     assert numbers["perception_score", "overall"] == 200
     assert numbers["accuracy", "overall"] == 100
     assert ("cognition_score", "overall") not in numbers

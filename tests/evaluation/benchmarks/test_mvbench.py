@@ -1,5 +1,10 @@
+import numpy as np
 import pytest
+from PIL import Image
 
+from ppl.datamodules.benchmark_samples import medium_ref
+from ppl.datamodules.frame_folders import read_frames
+from ppl.datamodules.frame_sampling import SegmentIndices
 from ppl.evaluation.benchmarks.mvbench import TASKS, Lmms, MVBench, Official, Paper
 from ppl.evaluation.protocol import Frames
 from tests.evaluation.made_up_rows import answer, scores, write_json
@@ -31,7 +36,7 @@ def test_there_are_twenty_tasks_of_which_five_are_about_clips(root):
     }
     by_task = {item.groups["task"]: item for item in items}
     frames = by_task["episodic_reasoning"].media[0]
-    assert (frames.start, frames.end, frames.fps) == (1.5, 4.0, 3.0)
+    assert (frames.kind, frames.fps) == ("video", 3.0)
     assert frames.path == str(root / "video/tvqa/frames_fps3_hq/episodic_reasoning.mp4")
     assert by_task["action_count"].answer == "B"
     cut = MVBench(str(root), tasks=["episodic_reasoning"], cut=True).items()[0].media[0]
@@ -40,6 +45,28 @@ def test_there_are_twenty_tasks_of_which_five_are_about_clips(root):
         None,
         None,
     )
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 3.0), (0.5, 4.9), (1.5, 12.5), (5.01, 30.0), (2.34, 100.0)])
+@pytest.mark.parametrize("number", [4, 16])
+def test_frames_of_a_folder_are_those_that_the_authors_number(tmp_path, start, end, number):
+    """Of files 1 … 45, each as bright as its number, ``read_frame`` takes those that ``get_index`` gives.
+
+    (OpenGVLab/Ask-Anything 4dd8210, ``video_chat2/mvbench.ipynb``; farewellthree/PPLLaVA d5766c8,
+    ``ppllava/test/video_utils.py``, does the same.)
+    """
+    row = {"video": "clip", "question": "?", "candidates": ["a", "b"], "answer": "a", "start": start, "end": end}
+    write_json(tmp_path / "json" / "episodic_reasoning.json", [row])
+    folder = tmp_path / "video/tvqa/frames_fps3_hq/clip"
+    folder.mkdir(parents=True)
+    for frame in range(1, 46):
+        Image.new("RGB", (2, 2), (frame, frame, frame)).save(folder / f"{frame:05}.png")
+    [item] = MVBench(str(tmp_path), tasks=["episodic_reasoning"]).items()
+    clip, _ = read_frames(medium_ref(item.media[0]), number, SegmentIndices())
+    first, last = max(1, round(start * 3)), min(round(end * 3), 45)
+    length = (last - first) / number
+    expected = [int(first + length / 2 + np.round(length * place)) for place in range(number)]
+    assert clip.frames[:, 0, 0, 0].tolist() == expected
 
 
 def test_what_is_not_there_is_an_error(root):

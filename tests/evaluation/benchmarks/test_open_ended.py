@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pytest
 
 from ppl.evaluation.benchmarks.open_ended import Lmms, Official, OpenEnded, Paper
 from ppl.evaluation.judge_prompts import verdict_request
 from ppl.evaluation.protocol import Frames
+from ppl.evaluation.wordnet import wordnet_at_hand
 from tests.evaluation.made_up_rows import FixedJudge, answer, scores, write_json
+from tests.evaluation.made_up_wordnet import make_wordnet
 
 QUESTIONS = [
     {"video_name": "x1", "question": "is it red", "question_id": "v_x1_1"},
@@ -85,6 +89,22 @@ def test_without_a_judge_the_words_are_compared(anet):
     assert values["exact_match", "overall"] == pytest.approx(200 / 3)
     assert values["token_f1", "overall"] == pytest.approx(100 * (1 + 2 / 3 + 1) / 3)
     assert (report.unjudged, report.malformed) == (3, 0)
+
+
+def test_wups_stands_beside_a_judge_where_there_is_a_wordnet(anet, tmp_path, monkeypatch):
+    """ "cat" is half a "dog", as test_wordnet.py counts; "yes" is right, and "nobody" is no word of the made-up one."""
+    rows = answer(anet, Paper(), ["yes", "cat", "nobody"])
+    rows[1] = replace(rows[1], answer="dog")
+    monkeypatch.delenv("WNSEARCHDIR", raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    wordnet_at_hand.cache_clear()
+    assert scores(rows)[0]["wups_0", "overall"] is None
+    wordnet_at_hand.cache_clear()
+    monkeypatch.setenv("WNSEARCHDIR", str(make_wordnet(tmp_path / "dict")))
+    values, _ = scores(rows)
+    wordnet_at_hand.cache_clear()
+    assert values["wups_0", "overall"] == pytest.approx(100 * (1 + 0.5) / 3)
+    assert values["wups_0.9", "overall"] == pytest.approx(100 * (1 + 0.05) / 3)
 
 
 def test_a_judge_s_verdicts_are_averaged_and_its_slips_counted(anet):

@@ -32,6 +32,7 @@ def test_only_questions_with_an_image_are_asked(root):
     [("lmms", 40, 3), ("llava", 40, 3), ("ranked", 80, 1)],
 )
 def test_one_text_is_worth_more_to_one_than_to_another(root, reading, percent, unparsed):
+    """lmms-eval 0.7.3, ``tasks/scienceqa/utils.py``, ``sqa_process_results``; LLaVA, ``eval_science_qa.py``."""
     # lmms: b, B.; llava: "B. y" would be, B.y is not, but "The answer is B" is, and b is not
     texts = {
         "lmms": ["b", "B.y", "(B)", "The answer is B", "C"],

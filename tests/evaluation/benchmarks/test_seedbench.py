@@ -38,6 +38,10 @@ def test_only_images_are_asked_about(root):
     [(Lmms(), 50, 1), (Lmms(first_character=False), 75, 0), (Llava(), 25, 3)],
 )
 def test_the_first_character_the_best_place_or_the_letter_alone(root, protocol, percent, unparsed):
+    """lmms-eval 0.7.3, ``tasks/seedbench/utils.py``, ``seed_process_result``; haotian-liu/LLaVA c121f04.
+
+    (There ``scripts/convert_seed_for_submission.py``: all that was said is the letter.)
+    """
     # B: all but LLaVA's; "The answer is D": T to lmms-eval; " C ": right; "B": wrong
     texts = ["b. b1", "The answer is D", " C ", "B"] if isinstance(protocol, Lmms) else ["B.", "d", "C\n", "a."]
     if isinstance(protocol, Lmms) and not protocol.first_character:

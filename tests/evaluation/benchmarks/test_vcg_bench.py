@@ -75,7 +75,9 @@ def test_pairs_are_judged_together_and_ppllava_tells_the_second_question_twice(b
 def test_half_a_pair_and_no_judge_leave_scores_empty(benchmark):
     rows = answer(benchmark, Paper(), TEXTS)
     judge = FixedJudge(["{'score': 2}"] * 4)
-    values, _ = scores(rows[:3], judge)
+    values, report = scores(rows[:3], judge)
+    assert (report.answered, report.incomplete) == (2, 1)
+    assert ("token_f1", "set=consistency") not in values
     assert values["consistency", "overall"] is None
     assert values["average", "overall"] is None
     values, report = scores(rows)

@@ -2,6 +2,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ppl.evaluation.benchmark import missing_files
 from ppl.evaluation.benchmarks.videomme import Lmms, Official, Paper, VideoMME
 from ppl.evaluation.protocol import Frames
 from tests.evaluation.made_up_rows import SHOWN, answer, scores
@@ -47,7 +48,7 @@ def root(tmp_path):
 
 
 def test_questions_are_those_of_the_file(root):
-    items = VideoMME(str(root)).items()
+    items = VideoMME(str(root), num_subtitled=1).items()
     assert [item.id for item in items] == ["000-0", "000-1", "001-0", "001-1"]
     first = items[0]
     assert first.options == ("One.", "Two.", "Three.", "Four.")
@@ -56,6 +57,14 @@ def test_questions_are_those_of_the_file(root):
     assert items[2].files == {}
     part = VideoMME(str(root), duration="long")
     assert (part.name, [item.id for item in part.items()]) == ("videomme-long", ["001-0", "001-1"])
+
+
+def test_subtitles_are_missing_as_long_as_fewer_videos_have_them_than_should(root):
+    """Of 744 there is one: those of the other video may be among them. They matter where they are said."""
+    first, *_, last = VideoMME(str(root)).items()
+    for protocol in (Official, Paper, Lmms):
+        assert missing_files([first, last], protocol(subtitles=True)) == [(last, str(root / "subtitle" / "v1.srt"))]
+        assert missing_files([first, last], protocol()) == []
 
 
 def test_another_file_is_an_error_that_says_so(tmp_path):
@@ -104,7 +113,7 @@ def test_lmms_takes_subtitles_at_frames_of_its_own(root):
 
 
 def test_videos_without_subtitles(root):
-    item = VideoMME(str(root)).items()[2]
+    item = VideoMME(str(root), num_subtitled=1).items()[2]
     assert Official(subtitles=True).prompt(item, [SHOWN]) == Official().prompt(item, [SHOWN])
     assert Paper(subtitles=True).prompt(item, [SHOWN]) == Paper().prompt(item, [SHOWN])
     said = Lmms(subtitles=True).prompt(item, [SHOWN])
