@@ -132,11 +132,11 @@ def summary(rows: dict[str, dict], caches: dict[str, FeatureCache | None], video
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=int, default=8)
+    parser.add_argument("--videos", type=int, default=4)
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--workers", type=int, default=0, help="processes that decode")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, nothing written: does everything run?")
     parser.add_argument("--output", type=Path, default=OUTPUT)

@@ -227,7 +227,7 @@ def memory_growth(loader: Any, number: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="little data, nothing written: does everything run?")
-    parser.add_argument("--samples", type=int, default=10_000, help="how many to load where memory is measured")
+    parser.add_argument("--samples", type=int, default=2_000, help="how many to load where memory is measured")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
     shape = tiny() if options.quick else replace(tiny(), image=336)

@@ -21,7 +21,7 @@ IGNORE_INDEX = -100
 """Label of a position that carries no loss (PyTorch's and transformers' default)."""
 
 BLANK = ""
-"""Id of a sample that fills up a process's share of a dataset: it has no labels, and counts nowhere."""
+"""Id of a sample that fills up a process's share of a dataset: it counts nowhere, and has no labels unless a pair."""
 
 MediaKind = Literal["image", "multi_image", "video"]
 """``image``: the only image of a sample, possibly tiled; ``multi_image``: one of several; ``video``: sampled frames."""
@@ -207,7 +207,7 @@ class ContrastiveBatch(TypedDict):
     pixel_values: UInt8[Tensor, "n 3 H W"]
     prompt_ids: Int64[Tensor, "m p"]
     positives: Bool[Tensor, "n m"]
-    """Text j describes frame i, or something in it."""
+    """Text j describes frame i, or something in it. If none does, the batch fills up a share, and counts nowhere."""
     regions: Bool[Tensor, "n h w"] | None
     """Patches of frame i that show what text i names; None where nobody knows. Needs n = m."""
     categories: list[str]

@@ -5,7 +5,6 @@ Axes: none; tensors pass through whole.
 
 from __future__ import annotations
 
-import pickle
 import re
 import warnings
 from pathlib import Path
@@ -20,9 +19,10 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 
 from ppl.modules.saving import BACKBONE
+from ppl.saving.harmless import read_description, read_file
 
-SHARDS, REST = ".metadata", "meta.pt"
-"""Files of a folder of shards: where each tensor is, and what is no tensor."""
+REST = "meta.pt"
+"""File of a folder of shards: what is no tensor."""
 DESCRIPTION = "ppl.yaml"
 """File of an exported folder: recipe, conversation, base, and which of the files below there are."""
 PROJECTOR, OTHERS, ADAPTER = "projector.safetensors", "ppl.safetensors", "adapter/adapter_model.safetensors"
@@ -30,38 +30,6 @@ PROJECTOR, OTHERS, ADAPTER = "projector.safetensors", "ppl.safetensors", "adapte
 _STATES = ("state_dict.", "model.")
 """What names of weights begin with in shards that Lightning's FSDP2 and FSDP strategies wrote."""
 _PEFT = "base_model.model."
-_HARMLESS = {
-    ("collections", "OrderedDict"),
-    ("pathlib", "PosixPath"),
-    ("pathlib._local", "PosixPath"),
-    ("torch", "Size"),
-    ("torch.serialization", "_get_layout"),
-    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
-    *(
-        ("torch.distributed.checkpoint.metadata", name)
-        for name in (
-            *("BytesStorageMetadata", "ChunkStorageMetadata", "Metadata", "MetadataIndex", "StorageMeta"),
-            *("TensorProperties", "TensorStorageMetadata", "_MEM_FORMAT_ENCODING"),
-        )
-    ),
-}
-"""All that the description of shards is made of, dtypes apart."""
-
-
-def read_file(path: Path) -> dict[str, Any]:
-    """A checkpoint's tensors and plain values; tensors stay in the file until they are used.
-
-    Raises:
-        ValueError: It holds anything else.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        msg = (
-            f"{path} holds more than tensors and plain values, or is no checkpoint at all; expected one that `ppl fit` "
-            "wrote (a module built in Python stores live objects in place of its recipe: train it by the CLI)"
-        )
-        raise ValueError(msg) from error
 
 
 def read_shards(folder: Path) -> dict[str, Any]:
@@ -70,10 +38,7 @@ def read_shards(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: The folder's description holds more than places and shapes of tensors, or no weights.
     """
-    with (folder / SHARDS).open("rb") as file:
-        _Harmless(file, folder).load()  # torch's reader runs whatever that file says
-    reader = FileSystemReader(folder)
-    places = reader.read_metadata().state_dict_metadata
+    places = read_description(folder).state_dict_metadata
     start = next((start for start in _STATES if any(name.startswith(start) for name in places)), None)
     if start is None or not (folder / REST).is_file():
         msg = f"{folder} holds no checkpoint of `ppl fit` in shards (no weights, or no {REST}); name another"
@@ -85,7 +50,7 @@ def read_shards(folder: Path) -> dict[str, Any]:
     }
     with warnings.catch_warnings():  # it is said what was asked for: one process reads all
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        load(state, storage_reader=reader, no_dist=True)
+        load(state, storage_reader=FileSystemReader(folder), no_dist=True)
     rest = read_file(folder / REST)
     return {**rest, "state_dict": {name.removeprefix(start): tensor for name, tensor in state.items()}}
 
@@ -130,26 +95,3 @@ def _named(key: str, file: str) -> str:
         long = re.sub(r"(\.lora_magnitude_vector|\.lora_[AB])(\.weight)?$", r"\1.default.weight", key)
         return BACKBONE + long.removeprefix(_PEFT)
     return key
-
-
-class _Harmless(pickle.Unpickler):
-    """Read descriptions of shards and nothing that would run."""
-
-    def __init__(self, file: Any, folder: Path) -> None:  # noqa: ANN401  a binary file
-        super().__init__(file)
-        self.folder = folder
-
-    def find_class(self, module_name: str, global_name: str) -> Any:  # noqa: ANN401  a class
-        """Only what such descriptions are made of.
-
-        Raises:
-            ValueError: It is something else.
-        """
-        dtype = module_name == "torch" and isinstance(getattr(torch, global_name, None), torch.dtype)
-        if not dtype and (module_name, global_name) not in _HARMLESS:
-            msg = (
-                f"{self.folder / SHARDS} holds {module_name}.{global_name}, expected only places and shapes of "
-                "tensors; it is not opened, since that could run what it says"
-            )
-            raise ValueError(msg)
-        return super().find_class(module_name, global_name)

@@ -13,10 +13,11 @@ from typing import Any
 from jsonargparse import ArgumentParser
 from transformers.initialization import no_init_weights
 
-from ppl.checkpoint_files import DESCRIPTION, SHARDS, read_exported, read_file, read_shards
+from ppl.checkpoint_files import DESCRIPTION, read_exported, read_shards
 from ppl.modules.aligners.base import Aligner
 from ppl.modules.backbones.identity import base_identity
 from ppl.modules.tuning import TuningModule
+from ppl.saving.harmless import SHARDS, read_file
 
 _LIGHTNING_KEYS = ("_class_path", "_instantiator")
 

@@ -36,7 +36,7 @@ def new_folder(folder: Path, kind: Kind, *, overwrite: bool) -> Iterator[Path]:
         if folder.exists():
             shutil.rmtree(folder)
         partial.rename(folder)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: it goes on, and leaves nothing unfinished behind
         shutil.rmtree(partial, ignore_errors=True)
         raise
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
 
 from ppl.checkpoints import load
+from ppl.modules.backbones.mismatches import mismatches
 from ppl.modules.lora import lora_parameters, merge_lora
 from ppl.modules.tuning import TuningModule
 
@@ -32,7 +32,7 @@ def start_from(module: TuningModule, path: str | Path) -> None:
         merge_lora(source.model.backbone)
     stored = source.model.state_dict()
     own = {n.replace(".base_layer", ""): t for n, t in module.model.state_dict().items() if ".lora_" not in n}
-    problems = _mismatches(stored, own)
+    problems = mismatches("checkpoint", stored, own)
     if problems:
         lines = "\n".join(f"  {line}" for line in problems)
         msg = (
@@ -48,16 +48,6 @@ def start_from(module: TuningModule, path: str | Path) -> None:
     differences = _differences(source, module)
     if differences:
         rank_zero_warn(f"{path} was trained otherwise than this run: {'; '.join(differences)}")
-
-
-def _mismatches(stored: dict[str, Tensor], own: dict[str, Tensor]) -> list[str]:
-    lines = [f"missing from the checkpoint: {name}" for name in sorted(own.keys() - stored.keys())]
-    lines += [f"unknown to the model: {name}" for name in sorted(stored.keys() - own.keys())]
-    for name in sorted(stored.keys() & own.keys()):
-        got, want = tuple(stored[name].shape), tuple(own[name].shape)
-        if got != want:
-            lines.append(f"{name}: the checkpoint has shape {got}, the model {want}")
-    return lines
 
 
 def _differences(source: TuningModule, module: TuningModule) -> list[str]:

@@ -9,8 +9,9 @@ import torch
 from torch.distributed import checkpoint as distributed_checkpoint
 
 from ppl import checkpoints
-from ppl.checkpoint_files import REST, SHARDS
+from ppl.checkpoint_files import REST
 from ppl.exporting.export import export
+from ppl.saving.harmless import SHARDS
 from tests.exporting.tiny_runs import fit
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")  # by writing in one process

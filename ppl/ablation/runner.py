@@ -103,7 +103,7 @@ class Runner:
                     future.result()
                     after_each()
                     progress.advance(task)
-            except BaseException:
+            except BaseException:  # Ctrl-C too: it goes on, once no further cell is begun
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ppl import batches
+from ppl.batches import MediumInfo
 
 _TENSORS, _REST = "tensors.safetensors", "batch.json"
 
@@ -30,8 +29,7 @@ class KeptBatch(NamedTuple):
 def write_batch(folder: Path, kept: KeptBatch) -> None:
     """Write a batch to a folder of its own.
 
-    Values of types that are neither plain nor of `ppl.batches` are written as their ``repr``, which cannot be read
-    back.
+    Values that are neither plain nor a `MediumInfo` are written as their ``repr``, which cannot be read back.
     """
     tensors: dict[str, Tensor] = {}
     content = {"seed": kept.seed, "notes": kept.notes, "batch": _encode(kept.batch, "batch", tensors)}
@@ -67,18 +65,12 @@ def _encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:  # noqa: 
     if isinstance(value, dict):
         return {"dict": {str(key): _encode(each, f"{name}.{key}", tensors) for key, each in value.items()}}
     kind = type(value)
-    if getattr(batches, kind.__name__, None) is kind:
-        return {"class": kind.__name__, "fields": _encode(_fields(value), name, tensors)}
+    if kind is MediumInfo:
+        return {"class": kind.__name__, "fields": _encode(value._asdict(), name, tensors)}
     if kind in (list, tuple):
         items = [_encode(each, f"{name}.{index}", tensors) for index, each in enumerate(value)]
         return items if kind is list else {"tuple": items}
     return {"repr": repr(value)}
-
-
-def _fields(value: Any) -> dict[str, Any]:  # noqa: ANN401  a named tuple or dataclass of `ppl.batches`
-    if isinstance(value, tuple):
-        return dict(zip(value._fields, value, strict=True))  # pyright: ignore[reportAttributeAccessIssue]
-    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
 def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401  any batch
@@ -86,11 +78,12 @@ def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401  any
         return [_decode(each, tensors) for each in value]
     if not isinstance(value, dict):
         return value
-    if "repr" in value:
-        msg = f"got {value['repr']} in a kept batch, expected tensors, plain values and classes of ppl.batches"
+    if "repr" in value or value.get("class", MediumInfo.__name__) != MediumInfo.__name__:
+        got = value["repr"] if "repr" in value else f"the class {value['class']}"
+        msg = f"got {got} in a kept batch, expected tensors, plain values and {MediumInfo.__name__}"
         raise ValueError(msg)
     if "class" in value:
-        return getattr(batches, value["class"])(**_decode(value["fields"], tensors))
+        return MediumInfo(**_decode(value["fields"], tensors))
     if "tensor" in value:
         return tensors[value["tensor"]]
     if "tuple" in value:

@@ -16,12 +16,7 @@ class LoadingReport(Callback):
     """
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: object,
-        batch: object,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """Log the counts."""
         for name, value in self._metrics(trainer).items():

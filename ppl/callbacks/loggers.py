@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers import WandbLogger as LightningWandb
 
+from ppl.extras import missing
+
 
 def run_loggers(own: Logger | Iterable[Logger] | bool | None, folder: str, subcommand: str) -> list[Logger]:
     """The run's loggers, TensorBoard first: its folder is where Lightning saves ``config.yaml``.
@@ -37,14 +39,10 @@ class WandbLogger(LightningWandb):
         save_dir: Folder of W&B's own files.
 
     Raises:
-        ValueError: wandb is not installed.
+        MissingExtraError: wandb is not installed.
     """
 
     def __init__(self, project: str = "ppl", name: str | None = None, save_dir: str = "runs") -> None:
         if find_spec("wandb") is None:
-            msg = (
-                "got a logger of W&B, expected wandb to be installed, but it cannot be found: pip install 'ppl[wandb]' "
-                "(or wandb itself), or leave recipes/overlays/wandb.yaml out"
-            )
-            raise ValueError(msg)
+            raise missing("wandb", "wandb", "a logger of W&B", ", or leave recipes/overlays/wandb.yaml out")
         super().__init__(name=name, save_dir=save_dir, project=project)

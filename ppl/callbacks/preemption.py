@@ -52,12 +52,7 @@ class Preemption(Callback):
             signal.signal(number, self._note)
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: object,
-        batch: object,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """Answer, unless gradients are still being accumulated."""
         if trainer.global_step != self._step:

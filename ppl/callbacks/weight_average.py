@@ -41,7 +41,8 @@ class WeightAverage(EMAWeightAveraging):
         """Make the average.
 
         Raises:
-            ValueError: The strategy shards the model, of which no whole copy can be made.
+            ValueError: The strategy shards the model, of which no whole copy can be made; or what trains is so coarse
+                that its average would stand still.
         """
         if isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy):
             msg = (
@@ -49,6 +50,7 @@ class WeightAverage(EMAWeightAveraging):
                 "the model whole (one device, or DDP); leave out recipes/overlays/ema.yaml, or the sharding overlay"
             )
             raise ValueError(msg)
+        _check_precision(trainer, pl_module)
         with warnings.catch_warnings():  # of sharding in configure_model, which these strategies do not do
             warnings.filterwarnings(
                 "ignore", message="You're using the WeightAveraging callback with a model that over"
@@ -62,3 +64,16 @@ class WeightAverage(EMAWeightAveraging):
         super().on_load_checkpoint(
             trainer, pl_module, {**checkpoint, **{part: {**own, **checkpoint[part]} for part in parts}}
         )
+
+
+def _check_precision(trainer: Trainer, pl_module: LightningModule) -> None:
+    """Refuse 16 bits: a step of a thousandth of the distance is rounded away, and the average stays at the start."""
+    coarse = {str(p.dtype) for p in pl_module.parameters() if p.requires_grad and p.dtype.itemsize < 4}
+    coarse |= {trainer.precision} & {"bf16-true", "16-true"}
+    if coarse:
+        msg = (
+            f"got an average of weights that train in {', '.join(sorted(coarse))}, expected float32, as small steps of "
+            "an average are rounded away: set the backbone's dtype: float32 with trainer.precision: "
+            "bf16-mixed, or leave out recipes/overlays/ema.yaml"
+        )
+        raise ValueError(msg)

@@ -106,9 +106,8 @@ class Quarantine:
         self.file = None if folder is None else Path(folder) / FILE_NAME
         self.num_samples = num_samples
         self.max_share = max_share
-        self.num_bad = 0
-        """Bad samples met since the start of the run, each counted once."""
-        self._known: set[int] = set()
+        self.known: set[int] = set()
+        """Bad samples met since the start of the run, resumptions included, by their index."""
         self._in_epoch: tuple[int, set[int]] = (-1, set())
 
     def add(self, bad: Sequence[BadSample], epoch: int) -> None:
@@ -123,9 +122,8 @@ class Quarantine:
             self._in_epoch = (epoch, set())
         for sample in bad:
             self._in_epoch[1].add(sample.number)
-            if sample.number not in self._known:
-                self._known.add(sample.number)
-                self.num_bad += 1
+            if sample.number not in self.known:
+                self.known.add(sample.number)
                 self._write(sample)
         if len(self._in_epoch[1]) > self.max_share * self.num_samples:
             last = bad[-1]

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ppl.batches import Batch, InputSpec
 from ppl.datamodules.collate import Packing, PaddingSide, collate
-from ppl.datamodules.even_shares import EvenShares, WithBlanks
+from ppl.datamodules.even_shares import EvenShares, WithBlanks, blank_sample
 from ppl.datamodules.processing import Sample
 from ppl.datamodules.resumable import Loading, Place, ResumableLoader, resumable_loader
 from ppl.datamodules.templates import TEMPLATES, TemplateName
@@ -150,11 +150,15 @@ class ConversationDataModule(LightningDataModule, ABC):
     def _to_batch(self, side: PaddingSide, packing: Packing | None = None) -> Callable[[list[Sample]], Batch]:
         return partial(collate, inputs=self.inputs, padding_side=side, packing=packing)
 
+    def _blank(self, sample: Sample) -> Sample:
+        """What fills up a process's share of a dataset, and counts nowhere."""
+        return blank_sample(sample)
+
     def _loader(self, split: Split, side: PaddingSide, packing: Packing | None = None) -> DataLoader[Sample]:
         dataset, sampler = self._split(split), None
         place = Place() if self.trainer is None else _place(self.trainer)
         if split in ("val", "test") and place.world_size > 1:
-            dataset = WithBlanks(dataset)
+            dataset = WithBlanks(dataset, self._blank)
             sampler = EvenShares(dataset, place.world_size, place.rank)
         return DataLoader(
             dataset,

@@ -6,7 +6,7 @@ repeats processes have unequally many batches, and those that share out weights 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -35,25 +35,28 @@ class EvenShares(DistributedSampler[int]):
         return iter(range(self.rank, self.total_size, self.num_replicas))
 
 
-class WithBlanks(Dataset[Sample]):
+class WithBlanks(Dataset[Any]):
     """A dataset that has blanks beyond its end: its samples from the first on, which count nowhere.
-
-    Preference pairs, whose loss needs labels, are repeated as they are.
 
     Args:
         dataset: The samples.
+        blank: Makes a blank of a sample.
     """
 
-    def __init__(self, dataset: Any) -> None:  # noqa: ANN401  `Dataset` promises no length
+    def __init__(self, dataset: Any, blank: Callable[[Any], Any]) -> None:  # noqa: ANN401  `Dataset` promises no length
         self.dataset = dataset
+        self.blank = blank
 
     def __len__(self) -> int:
         """Count the samples, without blanks."""
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> Any:  # noqa: ANN401  as of the dataset
         """A sample, or a blank."""
         sample = self.dataset[index % len(self)]
-        if index < len(self) or type(sample) is not Sample:
-            return sample
-        return sample._replace(labels=torch.full_like(sample.labels, IGNORE_INDEX), id=BLANK)
+        return sample if index < len(self) else self.blank(sample)
+
+
+def blank_sample(sample: Sample) -> Sample:
+    """A sample without id or labels."""
+    return sample._replace(labels=torch.full_like(sample.labels, IGNORE_INDEX), id=BLANK)

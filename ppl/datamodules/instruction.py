@@ -40,10 +40,13 @@ class RecordDataset(Dataset[Sample]):
         """Read one record's media and make its sample."""
         record = self.records[index]
         try:
-            return self.processor.encode(record, for_generation=self.for_generation)
-        except Exception as error:
+            return self._sample(record)
+        except Exception as error:  # of any kind: it goes on, and says where it was met
             error.add_note(f"while loading record {record.id!r} ({record.origin})")
             raise
+
+    def _sample(self, record: Record) -> Sample:
+        return self.processor.encode(record, for_generation=self.for_generation)
 
     def set_epoch(self, epoch: int) -> None:
         """Have a random sampler draw other frames than in the epoch before."""

@@ -34,7 +34,7 @@ class LoadingCounts:
         if self.num_unpacked != self.num_positions:
             metrics["data/padding_unpacked"] = _padding(self.num_filled, self.num_unpacked)
         if self.quarantine is not None:
-            metrics["data/bad_samples"] = float(self.quarantine.num_bad)
+            metrics["data/bad_samples"] = float(len(self.quarantine.known))
         return metrics
 
 

@@ -38,7 +38,7 @@ def local_file(ref: MediumRef) -> Iterator[tuple[Path, str]]:
         file.flush()
         try:
             yield Path(file.name), hashlib.sha256(found).hexdigest()
-        except Exception as error:
+        except Exception as error:  # of any kind: it goes on, and says what the copy was of
             error.add_note(f"{file.name} held {ref.inside or 'a copy'} of {ref.path}")
             raise
 

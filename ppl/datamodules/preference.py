@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ppl.batches import Batch, InputSpec, PreferenceBatch
+from ppl.batches import BLANK, Batch, InputSpec, PreferenceBatch
 from ppl.datamodules.bad_samples import Catalogue, Substitution
 from ppl.datamodules.base import ConversationDataModule, Split
 from ppl.datamodules.collate import Packing, PaddingSide, collate
@@ -105,6 +105,13 @@ class PairLoading(ConversationDataModule):
     def _quarantines(self) -> bool:
         return self.loading.on_bad_sample == "quarantine"
 
+    def _blank(self, sample: Sample) -> PairSample:
+        """A pair without id; its labels stay, as its answers have to have tokens."""
+        assert isinstance(sample, PairSample)
+        blank = sample._replace(id=BLANK)
+        blank.rejected = sample.rejected
+        return blank
+
     def _to_batch(self, side: PaddingSide, packing: Packing | None = None) -> Callable[[list[Sample]], Batch]:
         if side == "left":
             return super()._to_batch(side)
@@ -117,7 +124,7 @@ class PairLoading(ConversationDataModule):
 
 
 class PairDataset(RecordDataset):
-    """Pairs whose media are on disk; an error in one of them names its record.
+    """Pairs whose media are on disk, and are read once; an error in one of them names its record.
 
     Args:
         records: Checked pairs.
@@ -127,14 +134,8 @@ class PairDataset(RecordDataset):
     def __init__(self, records: Sequence[Record], processor: Processor) -> None:
         super().__init__(records, processor, for_generation=False)
 
-    def __getitem__(self, index: int) -> PairSample:
-        """Read one pair's media, once, and make its samples."""
-        record = self.records[index]
-        try:
-            return PairSample.of(self.processor, record, self.processor.load(record.media))
-        except Exception as error:
-            error.add_note(f"while loading record {record.id!r} ({record.origin})")
-            raise
+    def _sample(self, record: Record) -> PairSample:
+        return PairSample.of(self.processor, record, self.processor.load(record.media))
 
 
 class PreferenceDataModule(PairLoading, InstructionDataModule):

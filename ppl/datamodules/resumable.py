@@ -132,9 +132,11 @@ class ResumableLoader(CountingLoader):
         return self.counts.metrics()
 
     def state_dict(self) -> dict[str, Any]:
-        """Where training is, and what the position counts in; the same on every rank."""
+        """Where training is, and what the position counts in, the same on every rank; and this one's bad samples."""
         epoch, position = self._used if self._used[0] == self.sampler.epoch else (self.sampler.epoch, 0)
-        return {"epoch": epoch, "position": position, "layout": self._layout()}
+        quarantine = self.counts.quarantine
+        bad = [] if quarantine is None else sorted(quarantine.known)
+        return {"epoch": epoch, "position": position, "layout": self._layout(), "bad_samples": bad}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on after the last batch that was used.
@@ -150,6 +152,8 @@ class ResumableLoader(CountingLoader):
                 "checkpoint at an epoch's end"
             )
         self.sampler.epoch, self.sampler.start = self._used = (epoch, position)
+        if self.counts.quarantine is not None:
+            self.counts.quarantine.known |= set(state.get("bad_samples", []))
 
     def _layout(self) -> dict[str, int | bool]:
         sampler = self.sampler

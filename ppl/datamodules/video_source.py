@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import av
 from av.container import InputContainer
@@ -21,6 +21,11 @@ from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+
+if TYPE_CHECKING:
+    VideoPacket = Packet[VideoStream]
+else:
+    VideoPacket = Packet  # no generic class before PyAV 18.1
 
 
 class VideoError(ValueError):
@@ -100,7 +105,7 @@ class VideoSource:
         with connect(self.path, options, self.limits) as (container, stream):
             yield replace(self, container=container, stream=stream)
 
-    def packets(self) -> Iterator[Packet[VideoStream]]:
+    def packets(self) -> Iterator[VideoPacket]:
         """Read the stream's packets from where the container stands, up to the limit."""
         for count, packet in enumerate(self.container.demux(self.stream)):
             if count >= self.limits.max_packets:

@@ -21,11 +21,18 @@ from typing import TypeVar
 
 import numpy as np
 from av.error import FFmpegError
-from av.packet import Packet
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
-from ppl.datamodules.video_source import DisorderError, Entry, Limits, TimedFrame, VideoError, VideoSource, connect
+from ppl.datamodules.video_source import (
+    DisorderError,
+    Entry,
+    Limits,
+    TimedFrame,
+    VideoError,
+    VideoPacket,
+    VideoSource,
+    connect,
+)
 
 _STORES_TIMES = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "flv", "nut", "wtv"})
 """Containers with a place for the time at which a frame is shown, beside the one at which it is decoded."""
@@ -49,7 +56,7 @@ def by_either_clock(path: str | Path, job: Callable[[VideoSource], Result], limi
 def _open(path: str | Path, limits: Limits) -> Iterator[VideoSource]:
     """Open the first moving picture of a file and settle the clock to read it by."""
     with connect(path, {}, limits) as (container, stream):
-        head: list[Packet[VideoStream]] = []
+        head: list[VideoPacket] = []
         with suppress(FFmpegError):
             head.extend(packet for packet in islice(container.demux(stream), _HEAD) if packet.size)
         pts = [packet.pts for packet in head if packet.pts is not None]
@@ -155,7 +162,7 @@ def decode(source: VideoSource, entry: Entry | None = None, settled: int | None 
                     count += 1
 
 
-def decode_packet(packet: Packet[VideoStream]) -> list[VideoFrame]:
+def decode_packet(packet: VideoPacket) -> list[VideoFrame]:
     """Feed the decoder."""
     return packet.decode()
 

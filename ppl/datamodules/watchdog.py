@@ -118,7 +118,7 @@ class GuardedDecoder(VideoDecoder):
                 f"{path}: the decoding process died ({died}), expected frames; drop the record, convert the file, or "
                 f"raise the decoder's memory_gib={self.memory_gib:g}"
             ) from error
-        except BaseException:
+        except BaseException:  # Ctrl-C too: it goes on, once no answer is left in the pipe
             self._stop()
             raise
 
@@ -149,7 +149,7 @@ def serve(pipe: Connection, memory: int) -> None:
                 frames, timestamps, duration, fps = decoder.read(path, sampler, num_frames, start, end)
                 pixels = frames.contiguous().numpy()
                 answer: object = (pixels.shape, timestamps, duration, fps)
-            except Exception as error:
+            except Exception as error:  # of any kind: the parent raises it
                 answer = MemoryError() if "Cannot allocate memory" in str(error) else error
             pipe.send_bytes(_pickled(answer))
             if pixels is not None:
@@ -183,7 +183,7 @@ def _start(memory_gib: float) -> _Child:
         raise RuntimeError(
             f"the decoding process did not start (exit status {_end(child, 5.0)}); look above for its own error"
         ) from error
-    except BaseException:
+    except BaseException:  # Ctrl-C too: it goes on, and leaves no process behind
         _end(child)
         raise
     return child

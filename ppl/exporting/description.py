@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ppl import __version__
+from ppl.batches import MediumInfo
 from ppl.checkpoint_files import ADAPTER, DESCRIPTION
+from ppl.exporting.card import model_card
 from ppl.modules.tuning import TuningModule
 
 NOT_ARGUMENTS = ("_class_path", "_instantiator")
@@ -64,25 +66,27 @@ def write_description(
 
 
 def write_card(module: TuningModule, folder: Path, name: str, base: str | None) -> None:
-    """Write a model card: what the folder is, what was computed how, and the lines that open it."""
+    """Write a model card: what the folder is, the lines that open it, and what is left for its author to fill in."""
     backbone, pooler = module.model.backbone, module.model.pooler
     kind = type(backbone.hf).__name__
-    front: dict[str, Any] = {"library_name": "transformers" if base is None else "peft", "tags": ["ppl", "video"]}
     plain = f"{kind}.from_pretrained({name!r})"
     if base is not None:
-        front["base_model"] = base
         adapter = str(Path(ADAPTER).parent)
         plain = f"PeftModel.from_pretrained({kind}.from_pretrained({base!r}), {f'{name}/{adapter}'!r})"
-    said = ", ".join(f"{key} {value}" for key, value in module.conversation.items()) or "nothing"
-    lines = [
-        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n",
-        f"# {name}\n",
-        f"A video language model of `{kind}`, tuned with [ppl](https://github.com/farewellthree/PPLLaVA) "
-        f"({module.hparams['_class_path']}).",
+    opening = (
+        f"A video language model of `{kind}`, tuned with [ppl](https://github.com/farewellthree/PPLLaVA).\n"
         f"Its visual tokens are pooled by `{type(pooler).__name__}`"
-        + (" under the prompt's guidance.\n" if pooler.uses_relevance else ".\n"),
-        f"```bash\nppl chat --checkpoint {name} clip.mp4 'What happens?'  # as it was trained, pooling included\n```\n",
-        f"```python\n{plain}   # the language model, vision tower and projector alone: no pooling\n```\n",
-        f"Conversations in training: {said}. All arguments are in `{DESCRIPTION}`.\n",
-    ]
-    (folder / "README.md").write_text("\n".join(lines))
+        + (" under the prompt's guidance.\n\n" if pooler.uses_relevance else ".\n\n")
+        + f"```bash\nppl chat --checkpoint {name} clip.mp4 'What happens?'  # as it was trained, with pooling\n```\n\n"
+        f"```python\n{plain}   # the language model, vision tower and projector alone: no pooling\n```\n\n"
+        f"All arguments are in `{DESCRIPTION}`.\n"
+    )
+    facts: dict[str, object] = {key.replace("_", " "): value for key, value in module.conversation.items()}
+    if "num_frames" in module.conversation:
+        side = module.input_spec.image_size
+        video = MediumInfo(0, "video", module.conversation["num_frames"], (side, side), "")
+        facts["visual tokens of such a video"] = module.model.num_visual_tokens(video)
+    model = {"class_path": module.hparams["_class_path"], "init_args": recipe_of(module)}
+    library = "transformers" if base is None else "peft"
+    card = model_card(name, model, facts, opening, library=library, base=base)
+    (folder / "README.md").write_text(card, encoding="utf-8")

@@ -55,7 +55,7 @@ def write_whole(module: TuningModule, partial: Path, folder: Path, max_shard_siz
 
 
 def check_whole(module: TuningModule, partial: Path) -> None:
-    """Read the backbone again as plain transformers does, and compare it bit by bit.
+    """Read the backbone again as plain transformers does, as pages of the files, and compare it bit by bit.
 
     Raises:
         OSError: Something else came back.

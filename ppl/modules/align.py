@@ -108,7 +108,7 @@ class AlignModule(LightningModule):
         owned["logit_scale"] = [aligner.logit_scale]
         self.parts = [Part(name, members, rates.get(name) or None) for name, members in owned.items() if members]
         freeze_parts(self.parts)
-        self.pointing = CategoryAccuracy()
+        self.means, self.pointing = CategoryAccuracy(), CategoryAccuracy()
         self.recall = RetrievalRecall(self._compare, aligner.text_tower.padding_id)
 
     @property
@@ -136,21 +136,24 @@ class AlignModule(LightningModule):
 
         Where they are not, images and texts are kept for retrieval.
         """
-        size = len(batch["positives"])
         patches, texts = self._embed(batch)
-        self.log("val/loss", self._loss(patches, texts, batch, joined=False), batch_size=size, sync_dist=True)
+        if not batch["positives"].any():  # it fills up a process's share, and counts nowhere
+            return
+        measured = {"loss": self._loss(patches, texts, batch, joined=False)}
         if batch["regions"] is None:
             self.recall.update(patches, texts, batch["prompt_ids"], batch["positives"])
         else:
-            hits, mass, uniform = self._point(patches, texts, batch["regions"])
+            hits, measured["attention_mass"], measured["uniform_mass"] = self._point(patches, texts, batch["regions"])
             self.pointing.update(batch["categories"], hits)
-            self.log("val/attention_mass", mass, batch_size=size, sync_dist=True)
-            self.log("val/uniform_mass", uniform, batch_size=size, sync_dist=True)
+        size = len(batch["positives"])
+        for name, value in measured.items():
+            self.means.update([name] * size, value.expand(size))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the pointing accuracy of each kind of text, and the recall of retrieval over all pairs."""
+        """Log means, the pointing accuracy of each kind of text, and the recall of retrieval, over all processes."""
+        means = {name: mean for name, mean in self.means.compute().items() if name != "mean"}
         pointing = {f"pointing/{category}": share for category, share in self.pointing.compute().items()}
-        for name, value in (pointing | self.recall.compute(self.device)).items():
+        for name, value in (means | pointing | self.recall.compute(self.device)).items():
             self.log(f"val/{name}", value, sync_dist=True)  # the same on each rank already
 
     def on_train_end(self) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ppl.modules.aligners.base import Aligner
 from ppl.modules.backbones.base import Backbone
+from ppl.modules.backbones.mismatches import mismatches
 
 _POSITIONS = "aligner.text_tower.positions"
 
@@ -50,7 +51,7 @@ def load_alignment(path: str | Path, backbone: Backbone, aligner: Aligner | None
         expected = alignment_state(backbone, aligner)
         if _context(path) == "off" and _POSITIONS in stored:
             stored[_POSITIONS] = aligner.text_tower.extend(stored[_POSITIONS])
-    problems = _mismatches(stored, expected)
+    problems = mismatches("file", stored, expected)
     if problems:
         lines = "\n".join(f"  {line}" for line in problems)
         msg = f"the tensors of {path} are not those of this model's vision tower and aligner:\n{lines}"
@@ -76,13 +77,3 @@ def _check_context(path: str | Path, aligner: Aligner) -> None:
             "align with the aligner's context: off, which any model can extend, or give the model the file's"
         )
         raise ValueError(msg)
-
-
-def _mismatches(stored: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:
-    lines = [f"missing from the file: {k}" for k in sorted(expected.keys() - stored.keys())]
-    lines += [f"unknown to the model: {k}" for k in sorted(stored.keys() - expected.keys())]
-    for name in sorted(stored.keys() & expected.keys()):
-        got, want = tuple(stored[name].shape), tuple(expected[name].shape)
-        if got != want:
-            lines.append(f"{name}: the file has shape {got}, the model {want}")
-    return lines

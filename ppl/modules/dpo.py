@@ -3,7 +3,7 @@
 Direct preference optimization (Rafailov et al. 2023, arXiv:2305.18290) and its kin, for video as LLaVA-Hound (Zhang et
 al. 2024, arXiv:2404.01258) and PPLLaVA (v1 §3.3) have it.
 
-Axes: b pairs | r = 2 b answers, the better ones first.
+Axes: b pairs | k pairs that count | r = 2 b answers, the better ones first.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from ppl.batches import PreferenceBatch
+from ppl.batches import BLANK, PreferenceBatch
 from ppl.modules.aligners.base import Aligner
 from ppl.modules.backbones.base import Backbone
+from ppl.modules.category_accuracy import CategoryAccuracy
 from ppl.modules.execution import Execution
 from ppl.modules.feature_cache import Caching
 from ppl.modules.generation import Generation
@@ -30,6 +31,8 @@ from ppl.modules.reference import Reference
 from ppl.modules.saving import Saving
 from ppl.modules.tuning import TuningModule
 
+_Measured = dict[str, Float[Tensor, " k"]]
+"""By name, of each pair that counts."""
 LANGUAGE_MODEL_ALONE = LearningRates(
     language_model=5e-6, projector=None, text_tower=None, bt_adapter=None, lora=5e-6, newline=None
 )
@@ -104,8 +107,8 @@ class DPOModule(TuningModule):
         )
         self.save_hyperparameters()
         _check_reference(loss, reference)
-        self.loss, self.reference = loss, reference
-        self.sft_weight = sft_weight
+        self.loss, self.reference, self.sft_weight = loss, reference, sft_weight
+        self.means = CategoryAccuracy()
 
     def setup(self, stage: str) -> None:
         """Prepare the reference, while the weights are whole and those the run begins with."""
@@ -121,12 +124,25 @@ class DPOModule(TuningModule):
     def training_step(self, batch: PreferenceBatch, batch_idx: int) -> Tensor:
         """Loss of one batch of pairs."""
         del batch_idx
-        return self._step(batch, "train")
+        loss, measured = self._measure(batch, slice(None))
+        size = len(batch["ids"])
+        self.log("train/loss", loss, prog_bar=True, batch_size=size)
+        self.log_dict({f"train/{name}": values.mean() for name, values in measured.items()}, batch_size=size)
+        return loss
 
     def validation_step(self, batch: PreferenceBatch, batch_idx: int) -> None:
         """Loss, rewards and log-probabilities of one batch of pairs."""
         del batch_idx
-        self._step(batch, "val")
+        counted = [place for place, name in enumerate(batch["ids"]) if name != BLANK]
+        loss, measured = self._measure(batch, counted)
+        if counted:
+            for name, values in {"loss": loss.expand(len(counted)), **measured}.items():
+                self.means.update([name] * len(counted), values)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over all processes, each pair once."""
+        means = {f"val/{name}": mean for name, mean in self.means.compute().items() if name != "mean"}
+        self.log_dict(means, sync_dist=True, batch_size=1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Name the reference beside what any tuning keeps."""
@@ -149,26 +165,24 @@ class DPOModule(TuningModule):
             )
             raise ValueError(msg)
 
-    def _step(self, batch: PreferenceBatch, stage: str) -> Tensor:
+    def _measure(self, batch: PreferenceBatch, counted: slice | list[int]) -> tuple[Float[Tensor, ""], _Measured]:
+        """The loss of a batch, and what is to be known of each of its pairs that counts."""
         scores = pair_scores(self.model, batch)
-        chosen, rejected = self._compared(batch, scores).chunk(2)
+        chosen, rejected = (each[counted] for each in self._compared(batch, scores).chunk(2))
         loss = self.loss(chosen, rejected).mean()
-        logprobs, counts = scores.logprobs.total.chunk(2), scores.logprobs.num_tokens.chunk(2)
+        better, worse = (each[counted] for each in scores.logprobs.total.chunk(2))
         if self.sft_weight:
-            loss = loss - self.sft_weight * logprobs[0].sum() / counts[0].sum()
+            loss = loss - self.sft_weight * better.sum() / scores.logprobs.num_tokens.chunk(2)[0][counted].sum()
+        rewards = self.loss.scale * chosen.detach(), self.loss.scale * rejected.detach()
         margins = self.loss.scale * (chosen - rejected).detach()
-        measured = {
-            "rewards/chosen": self.loss.scale * chosen.detach().mean(),
-            "rewards/rejected": self.loss.scale * rejected.detach().mean(),
-            "rewards/margins": margins.mean(),
-            "rewards/accuracies": (margins > 0).float().mean(),
-            "logps/chosen": logprobs[0].detach().mean(),
-            "logps/rejected": logprobs[1].detach().mean(),
+        return loss, {
+            "rewards/chosen": rewards[0],
+            "rewards/rejected": rewards[1],
+            "rewards/margins": margins,
+            "rewards/accuracies": (margins > 0).float(),
+            "logps/chosen": better.detach(),
+            "logps/rejected": worse.detach(),
         }
-        options = {"batch_size": len(batch["ids"]), "sync_dist": stage == "val"}
-        self.log(f"{stage}/loss", loss, prog_bar=stage == "train", **options)
-        self.log_dict({f"{stage}/{name}": value for name, value in measured.items()}, **options)
-        return loss
 
     def _compared(self, batch: PreferenceBatch, scores: PairScores) -> Float[Tensor, " r"]:
         """What the loss compares: log-probabilities or log-ratios, summed or by token."""

@@ -120,7 +120,7 @@ class FeatureFolder:
             with os.fdopen(handle, "wb") as opened:
                 opened.write(data)
             Path(partial).replace(file)
-        except BaseException as error:
+        except BaseException as error:  # Ctrl-C too: it goes on, and leaves nothing unfinished behind
             Path(partial).unlink(missing_ok=True)
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 msg = (

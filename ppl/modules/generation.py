@@ -178,20 +178,25 @@ def decode_answers(
     return [before_stop(text, stop_strings).strip() for text in texts]
 
 
+def end_tokens(tokenizer: PreTrainedTokenizerBase, stop_strings: Sequence[str]) -> list[int]:
+    """Tokens that end an answer: the tokenizer's end token, and stop strings that texts leave out for being special."""
+    further = [stop for stop in stop_strings if stop in tokenizer.all_special_tokens]
+    ends: list[Any] = [tokenizer.eos_token_id, *map(tokenizer.convert_tokens_to_ids, further)]
+    return ends
+
+
 def _settings(generation: Generation, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
     sampling: dict[str, Any] = (
         {"temperature": generation.temperature, "top_p": generation.top_p, "top_k": generation.top_k}
         if generation.temperature > 0
         else {}
     )
-    further = [stop for stop in generation.stop_strings if stop in tokenizer.all_special_tokens]
-    ends = [tokenizer.eos_token_id, *map(tokenizer.convert_tokens_to_ids, further)]
     return GenerationConfig(
         max_new_tokens=generation.max_new_tokens,
         do_sample=generation.temperature > 0,
         num_beams=generation.num_beams,
         pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=ends,
+        eos_token_id=end_tokens(tokenizer, generation.stop_strings),
         **sampling,
     )
 

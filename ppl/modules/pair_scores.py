@@ -47,7 +47,8 @@ def score_pairs(model: VideoLLM, batch: PreferenceBatch, visual: Float[Tensor, "
     else:
         first = splice_visual_tokens(backbone.embed(better), better, visual, placeholder)
     second = splice_visual_tokens(backbone.embed(worse), worse, visual, placeholder)
-    hidden = last_hidden_state(backbone.language_model, torch.cat([first, second]), batch["attention_mask"])
+    embeds = torch.cat([first, second])
+    hidden = last_hidden_state(backbone.language_model, embeds, batch["attention_mask"], packed=False)
     return PairScores(answer_logprobs(hidden, batch["labels"], backbone.hf.lm_head), visual)
 
 

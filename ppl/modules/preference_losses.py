@@ -33,7 +33,21 @@ class PreferenceLoss(ABC):
 
 
 @dataclass(frozen=True)
-class Sigmoid(PreferenceLoss):
+class _WithBeta(PreferenceLoss):
+    beta: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check the value."""
+        _check(self.beta)
+
+    @property
+    def scale(self) -> float:
+        """Beta."""
+        return self.beta
+
+
+@dataclass(frozen=True)
+class Sigmoid(_WithBeta):
     """DPO; see `ppl.functional.preference.sigmoid_loss`.
 
     Args:
@@ -41,17 +55,11 @@ class Sigmoid(PreferenceLoss):
         label_smoothing: Probability that a pair is the wrong way round.
     """
 
-    beta: float = 0.1
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the values."""
         _check(self.beta, self.label_smoothing)
-
-    @property
-    def scale(self) -> float:
-        """Beta."""
-        return self.beta
 
     def __call__(self, chosen: Float[Tensor, " b"], rejected: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Loss of each pair."""
@@ -72,20 +80,6 @@ class Robust(Sigmoid):
     def __call__(self, chosen: Float[Tensor, " b"], rejected: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Loss of each pair."""
         return preference.robust_loss(chosen, rejected, self.beta, self.label_smoothing)
-
-
-@dataclass(frozen=True)
-class _WithBeta(PreferenceLoss):
-    beta: float = 0.1
-
-    def __post_init__(self) -> None:
-        """Check the value."""
-        _check(self.beta)
-
-    @property
-    def scale(self) -> float:
-        """Beta."""
-        return self.beta
 
 
 @dataclass(frozen=True)
@@ -130,7 +124,7 @@ class KTOPair(_WithBeta):
 
 
 @dataclass(frozen=True)
-class SimPO(PreferenceLoss):
+class SimPO(_WithBeta):
     """Mean log-probabilities and a margin, without reference; see `ppl.functional.preference.simpo_loss`.
 
     Args:
@@ -142,15 +136,6 @@ class SimPO(PreferenceLoss):
     margin: float = 1.0
     uses_reference = False
     per_token = True
-
-    def __post_init__(self) -> None:
-        """Check the value."""
-        _check(self.beta)
-
-    @property
-    def scale(self) -> float:
-        """Beta."""
-        return self.beta
 
     def __call__(self, chosen: Float[Tensor, " b"], rejected: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Loss of each pair."""

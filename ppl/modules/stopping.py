@@ -39,16 +39,20 @@ def stopping(
     """
     criteria = StoppingCriteriaList()
     if stop_strings:
-        criteria.append(_StopText(tokenizer, stop_strings))
+        criteria.append(_StopText(StopSearch(tokenizer, stop_strings)))
     if cancelled is not None:
         criteria.append(_Cancelled(cancelled))
     return criteria
 
 
-class _StopText(StoppingCriteria):
-    """A row is done once its last tokens, decoded, hold a stop string, however it is cut into tokens.
+class StopSearch:
+    """Finds a stop string in the last tokens of an answer, decoded, however it is cut into tokens.
 
     Transformers' own criterion first maps the whole vocabulary, which takes seconds for 150,000 tokens.
+
+    Args:
+        tokenizer: Turns tokens into text.
+        stop_strings: What to look for; if there is none, nothing is found.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stop_strings: Sequence[str]) -> None:
@@ -56,14 +60,13 @@ class _StopText(StoppingCriteria):
         self.stop_strings = stop_strings
         # a token is one byte at least; one more, because decoders drop the first token's leading blank, and three
         # that may be the end of a character
-        self.window = 4 + max(len(stop.encode()) for stop in stop_strings)
+        self.window = 4 + max((len(stop.encode()) for stop in stop_strings), default=0)
 
-    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]  `BoolTensor` is no type of ours
-        self, input_ids: Int64[Tensor, "b k"], scores: object, **_: object
-    ) -> Bool[Tensor, " b"]:
-        rows = input_ids[:, -self.window :].tolist()
-        found = [any(stop in tail for tail in self._tails(row) for stop in self.stop_strings) for row in rows]
-        return torch.tensor(found, device=input_ids.device)
+    def finds(self, tokens: list[int]) -> bool:
+        """Whether a stop string is complete; asked after each token, as only the last ones are looked at."""
+        return bool(self.stop_strings) and any(
+            stop in tail for tail in self._tails(tokens[-self.window :]) for stop in self.stop_strings
+        )
 
     def _tails(self, tokens: list[int]) -> Iterator[str]:
         """Decoded from the first token, and if that may be inside a character, from those after it."""
@@ -74,6 +77,19 @@ class _StopText(StoppingCriteria):
                 return
 
 
+class _StopText(StoppingCriteria):
+    """A row is done once its last tokens hold a stop string."""
+
+    def __init__(self, search: StopSearch) -> None:
+        self.search = search
+
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]  `BoolTensor` is no type of ours
+        self, input_ids: Int64[Tensor, "b k"], scores: object, **_: object
+    ) -> Bool[Tensor, " b"]:
+        rows = input_ids[:, -self.search.window :].tolist()
+        return torch.tensor([self.search.finds(row) for row in rows], device=input_ids.device)
+
+
 class _Cancelled(StoppingCriteria):
     def __init__(self, cancelled: Cancelled) -> None:
         self.cancelled = cancelled
@@ -82,4 +98,5 @@ class _Cancelled(StoppingCriteria):
         self, input_ids: Int64[Tensor, "b k"], scores: object, **_: object
     ) -> Bool[Tensor, " b"]:
         rows = [self.cancelled] * len(input_ids) if isinstance(self.cancelled, Event) else self.cancelled
+        assert len(rows) == len(input_ids), "one event for each row"
         return torch.tensor([event.is_set() for event in rows], device=input_ids.device)

@@ -80,7 +80,7 @@ def architecture_folder(architecture: Architecture) -> Iterator[str]:
             (Path(name) / file).write_text(json.dumps(content), encoding="utf-8")
         try:
             yield name
-        except Exception as error:
+        except Exception as error:  # of any kind: it goes on, with other words
             cause: BaseException | None = error
             while cause is not None:
                 words = (arg.replace(name, architecture.origin) if isinstance(arg, str) else arg for arg in cause.args)

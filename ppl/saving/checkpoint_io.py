@@ -48,7 +48,7 @@ class VerifiedCheckpointIO(TorchCheckpointIO):
             _write(checkpoint, partial)
             _verify(checkpoint, partial)
             partial.replace(target)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: it goes on, and leaves nothing unfinished behind
             partial.unlink(missing_ok=True)
             raise
         sync_folder(target.parent)

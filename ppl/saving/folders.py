@@ -18,6 +18,7 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 
 from ppl.saving.checkpoint_io import PARTIAL, check_room, damaged_entry, leaves, num_bytes, sync_folder
+from ppl.saving.harmless import check_harmless
 
 _OLD = ".checkpoint.old"
 _OF_LIGHTNING = "meta.pt"
@@ -56,13 +57,29 @@ class VerifiedFolders(ParallelStrategy):
             super().save_checkpoint(checkpoint, partial, storage_options)
             self.barrier()
             _agree(self, _problem(partial, self.global_rank, shapes))
-        except BaseException:
+        except BaseException:  # Ctrl-C too: it goes on, and leaves nothing unfinished behind
             if self.is_global_zero:
                 _remove(partial)
             raise
         if self.is_global_zero:
             _put_in_place(partial, target)
         self.barrier()
+
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
+        """Go on from a folder or a file, once it has been seen to hold nothing that would run.
+
+        Raises:
+            ValueError: It holds more than tensors and plain values; the same on every rank.
+        """
+        path = Path(self.broadcast(str(checkpoint_path)))
+        problem = None
+        if self.is_global_zero:
+            try:
+                check_harmless(path)
+            except (ValueError, OSError) as error:
+                problem = error
+        _agree(self, problem, "read")
+        return super().load_checkpoint(path, weights_only=True if weights_only is None else weights_only)
 
     def _check_room(self, checkpoint: dict[str, Any], target: Path) -> None:
         own = torch.tensor(num_bytes(list(_local_tensors(checkpoint))), device=self.root_device)
@@ -76,10 +93,10 @@ class VerifiedFolders(ParallelStrategy):
         _agree(self, problem)
 
 
-def _agree(strategy: Strategy, problem: Exception | None) -> None:
+def _agree(strategy: Strategy, problem: Exception | None, what: str = "save") -> None:
     """Raise on every rank if one has a problem."""
     if strategy.reduce_boolean_decision(problem is not None, all=False):
-        raise problem or ValueError("another process could not save a checkpoint; its message says why")
+        raise problem or ValueError(f"another process could not {what} a checkpoint; its message says why")
 
 
 def _writes_folder(strategy: Strategy) -> bool:

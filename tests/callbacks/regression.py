@@ -1,7 +1,7 @@
 """A model so small that runs take milliseconds, with batches that can be told to go wrong."""
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, LightningModule
 from torch import nn
 
 
@@ -61,12 +61,6 @@ class Batches:
 
     def load_state_dict(self, state):
         self.position = state["position"]
-
-
-def trainer(folder, *callbacks, **options):
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    options = {"accelerator": "cpu", "max_epochs": 1, "enable_checkpointing": False, **quiet, **options}
-    return Trainer(default_root_dir=folder, callbacks=list(callbacks), **options)
 
 
 class BreakProjector(Callback):

@@ -3,11 +3,12 @@
 from functools import cache
 
 import pytest
-from lightning import Callback, Trainer, seed_everything
+from lightning import Callback, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ppl.callbacks.exact_resume import ExactResume
 from tests.datamodules.test_resumable import SIZE, Dropping, NoiseData
+from tests.quiet import quiet_trainer
 
 # A run that goes on keeps no further checkpoints here.
 pytestmark = pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks used to create")
@@ -51,17 +52,9 @@ def fit(callbacks, validate, checkpoint=None, **options):
     """Batches with losses, steps with validation, and Lightning's count of steps for loggers."""
     seed_everything(3, verbose=False)
     module, validations = Dropping(-1), Validations()
-    trainer = Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
-        callbacks=[*callbacks, validations],
-        num_sanity_val_steps=0,
-        limit_val_batches=int(validate),
-        **options,
-    )
+    checkpoints = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
+    quiet = {"num_sanity_val_steps": 0, "limit_val_batches": int(validate), "enable_checkpointing": checkpoints}
+    trainer = quiet_trainer(None, *callbacks, validations, **quiet, **options)
     trainer.fit(module, NoiseData(SIZE, 0, seed=5), ckpt_path=checkpoint, weights_only=True)
     return module.seen, validations.steps, trainer.fit_loop.epoch_loop._batches_that_stepped
 

@@ -1,8 +1,9 @@
 import pytest
-from lightning import LightningDataModule, LightningModule, Trainer
+from lightning import LightningDataModule, LightningModule
 from torch.utils.data import DataLoader
 
 from ppl.callbacks.generated_answers import GeneratedAnswers
+from tests.quiet import quiet_trainer
 
 ROWS = [
     [("Red.", "red"), ("red , and there is a ring", "red")],
@@ -27,20 +28,8 @@ class Data(LightningDataModule):
         return DataLoader(ROWS, batch_size=None, collate_fn=lambda rows: rows)
 
 
-@pytest.fixture
-def quiet(tmp_path):
-    return {
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "default_root_dir": tmp_path,
-    }
-
-
-def test_words_right_and_exact_by_hand(quiet):
-    trainer = Trainer(**quiet, callbacks=[GeneratedAnswers(num_batches=2)])
+def test_words_right_and_exact_by_hand(tmp_path):
+    trainer = quiet_trainer(tmp_path, GeneratedAnswers(num_batches=2))
     trainer.validate(Model(), Data(), verbose=False)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     # 1, 6, 1 and 0 words; the first two begin with the answer, the first is no more than it
@@ -48,7 +37,7 @@ def test_words_right_and_exact_by_hand(quiet):
     assert metrics == pytest.approx(expected)
 
 
-def test_nothing_is_asked_in_the_check_before_training(quiet):
-    trainer = Trainer(**quiet)
+def test_nothing_is_asked_in_the_check_before_training(tmp_path):
+    trainer = quiet_trainer(tmp_path)
     trainer.sanity_checking = True
     GeneratedAnswers().on_validation_epoch_end(trainer, None)

@@ -69,6 +69,14 @@ def test_a_value_that_cannot_be_written_is_told_when_read(tmp_path):
         read_batch(tmp_path)
 
 
+def test_a_foreign_batch_calls_nothing_else(tmp_path):
+    write_batch(tmp_path, KeptBatch({"x": torch.ones(1)}, 0, {}))
+    foreign = {"seed": 0, "notes": {}, "batch": {"class": "dataclass", "fields": {"dict": {}}}}
+    (tmp_path / "batch.json").write_text(json.dumps(foreign))
+    with pytest.raises(ValueError, match="got the class dataclass in a kept batch, expected .* MediumInfo"):
+        read_batch(tmp_path)
+
+
 def test_a_folder_without_a_batch(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no batch.json; expected a folder that a run wrote"):
         read_batch(tmp_path)

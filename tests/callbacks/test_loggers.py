@@ -3,6 +3,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from ppl.callbacks import loggers
 from ppl.callbacks.loggers import WandbLogger, run_loggers
+from ppl.extras import MissingExtraError
 
 
 def folders(found):
@@ -32,5 +33,5 @@ def test_others_come_beside_or_in_place_of_their_kind(tmp_path, monkeypatch):
 
 def test_without_wandb_the_error_names_the_extra(monkeypatch):
     monkeypatch.setattr(loggers, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"expected wandb to be installed.*pip install 'ppl\[wandb\]'"):
+    with pytest.raises(MissingExtraError, match=r"without wandb, expected.* pip install 'ppl\[wandb\]', or leave"):
         WandbLogger()

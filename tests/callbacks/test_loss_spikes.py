@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ppl.callbacks.loss_spikes import LossSpikes, center_and_spread
-from tests.callbacks.regression import Batches, Regression, batch, trainer
+from tests.callbacks.regression import Batches, Regression, batch
+from tests.quiet import quiet_trainer
 
 
 class Told(Regression):
@@ -28,7 +29,7 @@ def quiet(number):
 
 def fit(folder, losses, **options):
     spikes = LossSpikes(window=20, threshold=6.0, min_losses=10)
-    trainer(folder, spikes, log_every_n_steps=7, **options).fit(Told(), Batches(told(losses)))
+    quiet_trainer(folder, spikes, log_every_n_steps=7, **options).fit(Told(), Batches(told(losses)))
     path = folder / "loss_spikes.jsonl"
     return spikes, [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 

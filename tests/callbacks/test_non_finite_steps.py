@@ -7,7 +7,8 @@ from lightning import Callback
 
 from ppl.callbacks.kept_batch import read_batch
 from ppl.callbacks.non_finite_steps import NonFiniteSteps, gradients_are_finite
-from tests.callbacks.regression import Batches, Regression, batch, trainer
+from tests.callbacks.regression import Batches, Regression, batch
+from tests.quiet import quiet_trainer
 
 BAD = ["nan", "infinity", "gradient"]
 
@@ -28,7 +29,7 @@ class StateRecorder(Callback):
 def fit(folder, batches, *, max_skipped=20, module=None, **options):
     guard, recorder = NonFiniteSteps(max_skipped), StateRecorder()
     module = module or Regression(constant_rate=True)
-    run = trainer(folder, recorder, guard, gradient_clip_val=1.0, **options)
+    run = quiet_trainer(folder, recorder, guard, gradient_clip_val=1.0, **options)
     run.fit(module, Batches(batches))
     return guard, recorder.states, run
 
@@ -50,7 +51,7 @@ def test_a_skipped_step_changes_nothing(bad, tmp_path):
 
 def test_without_the_guard_it_would_be_lost(tmp_path):
     recorder = StateRecorder()
-    trainer(tmp_path, recorder, gradient_clip_val=1.0).fit(Regression(), Batches([batch(0), batch(1, "nan")]))
+    quiet_trainer(tmp_path, recorder, gradient_clip_val=1.0).fit(Regression(), Batches([batch(0), batch(1, "nan")]))
     assert recorder.states[1]["model.2.bias"].isnan().all()
 
 

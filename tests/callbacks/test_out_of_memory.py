@@ -5,9 +5,10 @@ import torch
 from lightning import LightningModule, Trainer
 
 from ppl.callbacks.out_of_memory import OutOfMemory, describe_batch, is_out_of_memory
-from tests.callbacks.regression import Batches, Regression, batch, trainer
+from tests.callbacks.regression import Batches, Regression, batch
 from tests.modules.pairs import pair_batch
 from tests.modules.tiny import guided_model, image, make_batch, video
+from tests.quiet import quiet_trainer
 
 ERRORS = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
@@ -32,7 +33,7 @@ class Failing(Regression):
 
 
 def notes(folder, error, stage="training"):
-    run = trainer(folder, OutOfMemory())
+    run = quiet_trainer(folder, OutOfMemory())
     with pytest.raises(type(error)) as raised:
         (run.fit if stage == "training" else run.test)(Failing(error, stage), Batches([batch(0), batch(1)]))
     return getattr(raised.value, "__notes__", [])

@@ -10,7 +10,8 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 
 from ppl.callbacks.preemption import Preemption
 from ppl.saving.checkpoint_io import VerifiedCheckpointIO
-from tests.callbacks.regression import Batches, Regression, batch, trainer
+from tests.callbacks.regression import Batches, Regression, batch
+from tests.quiet import quiet_trainer
 
 # Checkpoints of what was interrupted are there when the run goes on, as they should be.
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
@@ -52,7 +53,7 @@ def fit(folder, signalled, *more, ckpt_path=None, validate=False, **options):
     saver = ModelCheckpoint(folder / "checkpoints", filename="last", enable_version_counter=False)
     callbacks = [signalled, *more, Preemption(), saver]
     plugins = [VerifiedCheckpointIO()]
-    run = trainer(folder, *callbacks, enable_checkpointing=True, max_epochs=EPOCHS, plugins=plugins, **options)
+    run = quiet_trainer(folder, *callbacks, enable_checkpointing=True, max_epochs=EPOCHS, plugins=plugins, **options)
     module, val = (Validated(), Batches([batch(100 + n) for n in range(3)])) if validate else (Regression(), None)
     run.fit(module, Batches([batch(number) for number in range(NUM_BATCHES)]), val, ckpt_path=ckpt_path)
     return run
@@ -136,7 +137,7 @@ def test_a_checkpoint_stays_while_none_is_newer(tmp_path):
 
 
 def test_without_a_saver_it_is_in_the_run_s_folder(tmp_path):
-    run = trainer(tmp_path, Signalled("on_before_backward", 1, [signal.SIGTERM]), Preemption())
+    run = quiet_trainer(tmp_path, Signalled("on_before_backward", 1, [signal.SIGTERM]), Preemption())
     with pytest.raises(SystemExit):
         run.fit(Regression(), Batches([batch(number) for number in range(4)]))
     assert torch.load(tmp_path / "checkpoints/last-preempted.ckpt", weights_only=True)["global_step"] == 2

@@ -8,9 +8,10 @@ from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from ppl import checkpoints
 from ppl.callbacks.preemption import Preemption
 from ppl.callbacks.weight_average import WeightAverage
-from tests.callbacks.regression import Batches, Regression, batch, trainer
+from tests.callbacks.regression import Batches, Regression, batch
 from tests.exporting.tiny_runs import base, fit
 from tests.modules.tiny import ROOT
+from tests.quiet import quiet_trainer
 from tests.recipes.discovery import QUIET, SMALL_QUESTIONS, run
 
 DECAY = 0.75
@@ -34,7 +35,7 @@ def averaged(weights):
 
 def test_the_checkpoint_holds_the_average_and_the_weights(tmp_path):
     recorder, average, saver = Recorder(), WeightAverage(DECAY), ModelCheckpoint(tmp_path, filename="last")
-    fit = trainer(tmp_path, recorder, average, Preemption(), saver, enable_checkpointing=True)
+    fit = quiet_trainer(tmp_path, recorder, average, Preemption(), saver, enable_checkpointing=True)
     fit.fit(Regression(), Batches([batch(number) for number in range(5)]))
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     for name, value in averaged(recorder.weights).items():
@@ -45,10 +46,21 @@ def test_the_checkpoint_holds_the_average_and_the_weights(tmp_path):
 
 @pytest.mark.parametrize("strategy", [FSDPStrategy(), ModelParallelStrategy()], ids=lambda each: type(each).__name__)
 def test_a_sharded_model_has_no_average(strategy, tmp_path):
-    run = trainer(tmp_path)
+    run = quiet_trainer(tmp_path)
     run._accelerator_connector.strategy = strategy
     with pytest.raises(ValueError, match=rf"got {type(strategy).__name__} .* leave out recipes/overlays/ema.yaml"):
         WeightAverage().setup(run, Regression(), "fit")
+
+
+@pytest.mark.parametrize(("dtype", "precision"), [(torch.bfloat16, "32-true"), (torch.float32, "bf16-true")])
+def test_an_average_in_16_bits_is_refused(dtype, precision, tmp_path):
+    """1 + 0.001 (1.5 - 1) is 1 in bfloat16, whose next number is 1 + 1/128: such an average never moves."""
+    with pytest.raises(ValueError, match=r"that train in .*bf(loat)?16.*, expected float32, .*ema.yaml"):
+        WeightAverage().setup(quiet_trainer(tmp_path, precision=precision), Regression().to(dtype), "fit")
+    frozen = Regression()
+    frozen.model.requires_grad_(False)
+    frozen.model.to(torch.bfloat16)
+    WeightAverage().setup(quiet_trainer(tmp_path), frozen, "fit")  # as a base under adapters may be
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed from")

@@ -43,6 +43,23 @@ def input_spec(tokenizer):
     )
 
 
+@pytest.fixture
+def decoded(monkeypatch):
+    """Count the frames that are decoded: call it for their number so far."""
+    from ppl.datamodules import video_stream
+
+    count, decode = 0, video_stream.decode_packet
+
+    def counting(packet):
+        nonlocal count
+        frames = decode(packet)
+        count += len(frames)
+        return frames
+
+    monkeypatch.setattr(video_stream, "decode_packet", counting)
+    return lambda: count
+
+
 @pytest.fixture(scope="session")
 def media_folder(tmp_path_factory):
     """Hold clip.mp4 (2 s, 32x48) and the images wide.png (16x32), red.png and blue.png."""

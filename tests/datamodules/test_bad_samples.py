@@ -74,7 +74,7 @@ def test_each_bad_sample_is_written_once(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "run" / "bad_samples.jsonl").read_text().splitlines()]
     assert [line["number"] for line in lines] == [1, 2, 3]
     assert lines[0] == {"number": 1, "id": "id 1", "origin": "here", "reason": "ValueError: so"}
-    assert (quarantine.num_bad, other_rank.num_bad) == (2, 2)
+    assert (quarantine.known, other_rank.known) == ({1, 2}, {2, 3})
 
 
 def test_too_many_stop_the_run(tmp_path):

@@ -20,6 +20,7 @@ from ppl.datamodules.decoders.torchcodec import TorchCodecDecoder
 from ppl.datamodules.frame_sampling import AtRate, Linspace, Midpoints, Timeline
 from ppl.datamodules.video_io import read_video
 from ppl.datamodules.video_source import VideoError
+from ppl.extras import MissingExtraError
 from tests.datamodules.test_video_io import CASES, FRAME, REORDERED, VARIABLE, indices, oracle, write_video
 
 COMPARE = """
@@ -91,9 +92,7 @@ def test_torchcodec_gives_the_same_frames(tmp_path: Path) -> None:
 
 def test_a_torchcodec_that_cannot_be_loaded_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
-    with pytest.raises(
-        ImportError, match=r"install the extra ppl\[torchcodec\] and FFmpeg's shared libraries .* PyAVD"
-    ):
+    with pytest.raises(MissingExtraError, match=r"'ppl\[torchcodec\]' and FFmpeg's shared libraries .* PyAVDecoder"):
         TorchCodecDecoder()
 
 
@@ -151,7 +150,7 @@ def test_errors_say_what_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="got num_frames=0, expected at least 1"):
         PyTorchVideoClips().times(clip_of(3.0), 0)
     monkeypatch.setitem(sys.modules, "pytorchvideo.data.clip_sampling", None)
-    with pytest.raises(ImportError, match=r"pytorchvideo cannot be loaded .*; install the extra ppl\[pytorchvideo\]"):
+    with pytest.raises(MissingExtraError, match=r"a pytorchvideo that loads \(.*\), .* 'ppl\[pytorchvideo\]', or use"):
         EncodedVideoDecoder()
 
 

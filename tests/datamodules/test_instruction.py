@@ -7,12 +7,13 @@ import fsspec
 import pytest
 import torch
 from jsonargparse import ArgumentParser
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 
 from ppl.batches import IGNORE_INDEX
 from ppl.datamodules.frame_sampling import RandomInSegment
 from ppl.datamodules.instruction import InstructionDataModule
 from ppl.datamodules.mixture import Source
+from tests.quiet import quiet_trainer
 
 
 class Recorder(LightningModule):
@@ -55,17 +56,8 @@ def module(input_spec, media_folder):
 
 
 @pytest.fixture
-def quiet_trainer(tmp_path):
-    return Trainer(
-        default_root_dir=tmp_path,
-        accelerator="cpu",
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=1,
-    )
+def trainer(tmp_path):
+    return quiet_trainer(tmp_path, log_every_n_steps=1)
 
 
 def test_one_batch_mixes_every_kind(module, write_lines, mixed_items, input_spec):
@@ -111,13 +103,13 @@ def test_order_follows_the_seed(module, write_lines):
     assert len(set(first[0])) == 30
 
 
-def test_a_trainer_runs_every_stage(module, write_lines, mixed_items, input_spec, media_folder, quiet_trainer):
+def test_a_trainer_runs_every_stage(module, write_lines, mixed_items, input_spec, media_folder, trainer):
     files = [write_lines(mixed_items)]
     data = InstructionDataModule(files, files, files, files, media_root=str(media_folder), num_frames=2, num_workers=0)
     model = Recorder(input_spec)
-    quiet_trainer.fit(model, data)
-    quiet_trainer.test(model, data, verbose=False)
-    quiet_trainer.predict(model, data)
+    trainer.fit(model, data)
+    trainer.test(model, data, verbose=False)
+    trainer.predict(model, data)
     assert {name: len(batches) for name, batches in model.seen.items()} == {
         "train": 1,
         "val": 2,
@@ -127,10 +119,10 @@ def test_a_trainer_runs_every_stage(module, write_lines, mixed_items, input_spec
     assert model.seen["train"][0]["pixel_values"].dtype == torch.uint8
 
 
-def test_training_does_without_validation(write_lines, mixed_items, input_spec, media_folder, quiet_trainer):
+def test_training_does_without_validation(write_lines, mixed_items, input_spec, media_folder, trainer):
     data = InstructionDataModule([write_lines(mixed_items)], media_root=str(media_folder), num_frames=2, num_workers=0)
     model = Recorder(input_spec)
-    quiet_trainer.fit(model, data)
+    trainer.fit(model, data)
     assert (len(model.seen["train"]), len(model.seen["val"])) == (1, 0)
 
 
@@ -184,12 +176,12 @@ def test_errors_while_loading_name_the_record(input_spec, write_lines, tmp_path,
     assert f"while loading record 'seven' ({files[0]}:1)" in told
 
 
-def test_without_a_model_there_is_no_setup(write_lines, mixed_items, media_folder, quiet_trainer):
+def test_without_a_model_there_is_no_setup(write_lines, mixed_items, media_folder, trainer):
     data = InstructionDataModule([write_lines(mixed_items)], media_root=str(media_folder), num_workers=0)
     with pytest.raises(ValueError, match=r"got no model to fit batches to; run under a trainer, or call attach"):
         data.setup("fit")
     with pytest.raises(TypeError, match=r"Recorder\.input_spec: got None, expected an InputSpec; add the property"):
-        quiet_trainer.fit(Recorder(None), data)
+        trainer.fit(Recorder(None), data)
 
 
 def test_sources_are_trained_on_by_recipe(write_lines, mixed_items, media_folder, input_spec):

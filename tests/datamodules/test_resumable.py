@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from lightning import LightningModule, Trainer, seed_everything
+from lightning import LightningModule, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils.pin_memory import pin_memory
@@ -17,6 +17,7 @@ from ppl.datamodules.base import ConversationDataModule
 from ppl.datamodules.instruction import InstructionDataModule
 from ppl.datamodules.processing import Sample
 from ppl.datamodules.resumable import Loading, Place, resumable_loader
+from tests.quiet import quiet_trainer
 
 # A run that goes on saves where the first did, as it should.
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
@@ -90,17 +91,8 @@ def fit(folder, every, validate, checkpoint=None, kill_at=-1, **options):
     seed_everything(3, verbose=False)
     module = Dropping(kill_at)
     keep = ModelCheckpoint(dirpath=folder, filename="{step}", save_top_k=-1, every_n_train_steps=every)
-    trainer = Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[keep],
-        num_sanity_val_steps=0,
-        limit_val_batches=int(validate),
-        default_root_dir=folder,
-        **options,
-    )
+    options = {"num_sanity_val_steps": 0, "limit_val_batches": int(validate), "enable_checkpointing": True, **options}
+    trainer = quiet_trainer(folder, keep, **options)
     data = NoiseData(SIZE, 0, seed=5)
     with contextlib.suppress(KilledError):
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
@@ -111,7 +103,7 @@ RUNS = {
     "epochs": {"max_epochs": 3},
     "steps": {"max_steps": 14, "max_epochs": -1},
     "short epochs": {"max_epochs": 3, "limit_train_batches": 4},
-    "accumulated": {"max_steps": 8, "accumulate_grad_batches": 2},
+    "accumulated": {"max_steps": 8, "max_epochs": -1, "accumulate_grad_batches": 2},
 }
 
 
@@ -148,6 +140,30 @@ def test_batches_and_chance_depend_on_the_position_alone(workers):
     assert head + values(batches) == whole[0][2:]
     assert again.state_dict()["epoch"] == 1
     assert values(again) == whole[1]
+
+
+def test_bad_samples_are_counted_on_after_a_restart():
+    class Broken(Noise):
+        def __getitem__(self, index):
+            if index in (2, 7):
+                raise ValueError(f"{index} is bad")
+            return super().__getitem__(index)
+
+    def loads():
+        return resumable_loader(Broken(), to_batch, SIZE, 0, 5, Loading("quarantine", max_bad_share=0.5), ALONE)
+
+    first = loads()
+    batches = iter(first)
+    while not first.metrics()["data/bad_samples"]:
+        next(batches)
+    again = loads()
+    again.load_state_dict(first.state_dict())
+    assert again.metrics()["data/bad_samples"] == 1, "the one that was met"
+    for _ in (*again, *again):
+        pass
+    assert again.metrics()["data/bad_samples"] == 2, "each once"
+    old = {name: value for name, value in first.state_dict().items() if name != "bad_samples"}
+    again.load_state_dict(old)  # of a checkpoint that does not tell
 
 
 def test_loading_leaves_the_models_chance_alone():

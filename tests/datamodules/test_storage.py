@@ -18,6 +18,7 @@ from ppl.datamodules.annotations import iter_records, read_records
 from ppl.datamodules.medium_files import local_file
 from ppl.datamodules.records import ByteRange, MediumRef, TableCell
 from ppl.datamodules.storage import json_text, saved_dataset
+from ppl.extras import MissingExtraError
 
 TURNS = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
 
@@ -229,5 +230,5 @@ def test_without_pyarrow_the_extra_is_named(tmp_path, table, monkeypatch):
 
     pq.write_table(table, tmp_path / "data")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(ModuleNotFoundError, match="got a table without pyarrow installed"):
+    with pytest.raises(MissingExtraError, match=r"got a table without pyarrow, expected .* 'ppl\[tables\]'"):
         read_records(tmp_path / "data")

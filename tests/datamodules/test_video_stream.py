@@ -43,7 +43,7 @@ def test_disorder() -> None:
     assert _disorder([None, None]) > 1000
 
 
-def refused(path: Path, limits: Limits, match: str) -> None:
+def assert_refused(path: Path, limits: Limits, match: str) -> None:
     with pytest.raises(VideoError, match=match):
         read_video(path, 2, limits=limits)
 
@@ -62,7 +62,7 @@ def test_a_claim_of_enormous_frames_is_refused_before_room_is_made_for_them(
     path = tmp_path / "claims.mp4"
     path.write_bytes(f"YUV4MPEG2 W{side} H{side} F25:1 Ip A1:1 C420jpeg\nFRAME\n".encode() + bytes(1000))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    refused(path, Limits(), match)
+    assert_refused(path, Limits(), match)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024  # KiB
 
 
@@ -76,14 +76,16 @@ def test_frames_that_grow_beyond_the_limit_are_not_decoded(tmp_path: Path) -> No
     assert read_video(path, 10).duration == 32.0
     header = tmp_path / "header.h264"
     header.write_bytes(large.read_bytes())
-    refused(header, Limits(max_pixels=128 * 128), r"header\.h264: got frames of 256 x 256 pixels, expected at most")
+    assert_refused(
+        header, Limits(max_pixels=128 * 128), r"header\.h264: got frames of 256 x 256 pixels, expected at most"
+    )
 
 
 @pytest.mark.parametrize("name", ["long.h264", "long.mp4"])
 def test_packets_without_end_are_an_error(tmp_path: Path, name: str) -> None:
     path = write_video(tmp_path / name, 400, 16, gop=1000)
     match = r"got over 300 packets in one look, expected at most max_packets=300; .* or raise the decoder's max_packets"
-    refused(path, Limits(max_packets=300), match)
+    assert_refused(path, Limits(max_packets=300), match)
     assert len(read_video(path, 2, limits=Limits(max_packets=500)).frames) == 2
 
 
@@ -93,14 +95,14 @@ def test_packets_without_end_are_an_error(tmp_path: Path, name: str) -> None:
 def test_files_that_are_no_videos(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "page.mp4"
     path.write_bytes(content)
-    refused(path, Limits(), r"page\.mp4: FFmpeg cannot open it \(.*\); download it again or convert it")
+    assert_refused(path, Limits(), r"page\.mp4: FFmpeg cannot open it \(.*\); download it again or convert it")
 
 
 def test_a_truncated_file_whose_index_is_gone(tmp_path: Path) -> None:
     whole = write_video(tmp_path / "whole.mp4", 100, 64)
     path = tmp_path / "half.mp4"
     path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    refused(path, Limits(), r"half\.mp4: FFmpeg cannot open it")
+    assert_refused(path, Limits(), r"half\.mp4: FFmpeg cannot open it")
 
 
 def test_times_of_key_frames(tmp_path: Path) -> None:

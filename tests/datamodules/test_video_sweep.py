@@ -79,39 +79,22 @@ def test_a_sweep_shows_what_is_on_screen(
     assert len(torch.cat(batches).unique()) > 3, "frames that look alike prove nothing"
 
 
-def counting_decoder(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    decoded = 0
-    decode = video_stream.decode_packet
-
-    def counting(packet: av.Packet) -> list[av.VideoFrame]:
-        nonlocal decoded
-        frames = decode(packet)
-        decoded += len(frames)
-        return frames
-
-    monkeypatch.setattr(video_stream, "decode_packet", counting)
-    return lambda: decoded
-
-
 @pytest.mark.parametrize("gop", [12, 1000])
-def test_every_frame_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gop: int) -> None:
+def test_every_frame_is_decoded_once(tmp_path: Path, decoded: Callable[[], int], gop: int) -> None:
     path = write_video(tmp_path / "a.mp4", gop=gop)
-    decoded = counting_decoder(monkeypatch)
     sweep_video(path, torch.clone, fps=8.0, batch_size=2)
     assert decoded() == len(EVEN)
 
 
-def test_a_late_clip_is_not_decoded_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_clip_is_not_decoded_from_the_start(tmp_path: Path, decoded: Callable[[], int]) -> None:
     path = write_video(tmp_path / "a.mp4", [40 * index for index in range(1000)])
-    decoded = counting_decoder(monkeypatch)
     sweep_video(path, torch.clone, fps=2.0, batch_size=8, start=38.0)
     assert decoded() <= 50 + 2 * 12  # two seconds, and two groups of pictures at most
 
 
-def test_frames_are_shown_before_later_ones_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_are_shown_before_later_ones_are_decoded(tmp_path: Path, decoded: Callable[[], int]) -> None:
     """What has been decoded when a batch is shown is bounded: frames do not pile up."""
     path = write_video(tmp_path / "a.mp4")
-    decoded = counting_decoder(monkeypatch)
     progress, _ = sweep_video(path, lambda frames: decoded(), fps=5.0, batch_size=3)
     assert len(progress) == 10
     assert all(done <= 15 * (index + 1) + 5 for index, done in enumerate(progress))  # 15 source frames a batch

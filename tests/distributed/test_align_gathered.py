@@ -1,18 +1,14 @@
 """Steps of alignment on two real processes (gloo, Lightning's DDP) are those of one process on the joined batch."""
 
-import os
-import socket
-
 import pytest
 import torch
-from lightning import Trainer
-from torch import multiprocessing
 from torch.utils.data import DataLoader
 
 from ppl.batches import ContrastiveBatch
 from ppl.modules.align import AlignModule
 from ppl.modules.aligners.transformers_clip import TransformersCLIPAligner
 from tests.modules.tiny import ROOT, tiny_aligner, tiny_backbone
+from tests.quiet import quiet_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:Attribute '.*' is an instance of `nn.Module`:UserWarning")
 
@@ -70,24 +66,13 @@ def joined(first, second, tokenize):
 
 def fit(module, train, val, folder, **options):
     """Two steps, for DDP finds parameters without gradients at the second, and one validation; returns the logged."""
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-        **options,
-    )
+    trainer = quiet_trainer(folder, num_sanity_val_steps=0, **options)
     trainer.fit(module, DataLoader(train, batch_size=None), DataLoader(val, batch_size=None))
     return {name: value.item() for name, value in trainer.callback_metrics.items()}
 
 
-def work(rank, port, folder):
-    """One of two processes, as if `torchrun` had started it."""
-    os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=port, NODE_RANK="0", LOCAL_RANK=str(rank))
+def work(rank, folder):
+    """What each process does."""
     for similarity in SIMILARITIES:
         module = build(similarity)
         own = batches(module)
@@ -95,17 +80,11 @@ def work(rank, port, folder):
         torch.save((metrics, module.state_dict()), folder / f"{similarity}_{rank}.pt")
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("localhost", 0))
-        return str(listener.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """Folder of what both processes were left with; starting them takes longer than their work."""
+def results(two_processes, tmp_path_factory):
+    """Folder of what both processes were left with."""
     folder = tmp_path_factory.mktemp("results")
-    multiprocessing.spawn(work, args=(free_port(), folder), nprocs=2)
+    two_processes.run(work, folder)
     return folder
 
 

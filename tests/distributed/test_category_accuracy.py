@@ -1,7 +1,7 @@
 """Accuracies over two real processes (gloo) are those of one process on the joined batches."""
 
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
 
 from ppl.modules.category_accuracy import CategoryAccuracy
 
@@ -11,22 +11,21 @@ ROWS = (  # rank 1 never sees "colour", rank 0 never sees "motion"
 )
 
 
-def work(rank, address, results):
-    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+def work(rank, folder):
+    """What each process does."""
+    if not distributed.is_initialized():
+        distributed.init_process_group("gloo", rank=rank, world_size=2)
     accuracy = CategoryAccuracy()
     categories, correct = ROWS[rank]
     accuracy.update(categories, torch.tensor(correct))
-    results[rank] = accuracy.compute()
-    distributed.destroy_process_group()
+    torch.save(accuracy.compute(), folder / f"{rank}.pt")
 
 
-def test_two_processes_equal_one(tmp_path):
-    with multiprocessing.get_context("spawn").Manager() as manager:
-        results = manager.dict()
-        multiprocessing.spawn(work, args=(f"file://{tmp_path / 'store'}", results), nprocs=2)
-        gathered = dict(results)
+def test_two_processes_equal_one(two_processes, tmp_path):
+    two_processes.run(work, tmp_path)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     alone = CategoryAccuracy()
     for categories, correct in ROWS:
         alone.update(categories, torch.tensor(correct))
-    assert gathered[0] == gathered[1] == alone.compute()
-    assert gathered[0]["shape"] == torch.tensor(1 / 3).item()
+    assert first == second == alone.compute()
+    assert first["shape"] == torch.tensor(1 / 3).item()

@@ -5,14 +5,12 @@ much is bent here.
 """
 
 import functools
-import os
 
 import pytest
 import torch
-from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.precision import FSDPPrecision
-from torch import distributed, multiprocessing
+from torch import distributed
 from torch.distributed import fsdp
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
@@ -32,8 +30,8 @@ from ppl.modules.sft import SFTModule
 from ppl.saving.folders import VerifiedFolders
 from ppl.strategies.fsdp1 import FSDP1Strategy
 from ppl.strategies.fsdp2 import FSDP2Strategy
-from tests.distributed.test_align_gathered import free_port
 from tests.modules.tiny import ROOT, image, make_batch, tiny_aligner, tiny_backbone, video
+from tests.quiet import quiet_trainer
 
 pytestmark = [
     pytest.mark.timeout(900),  # two processes beside others' work
@@ -168,17 +166,9 @@ def batches_of(model, rows):
     ]
 
 
-def fit(module, batches, folder, ckpt_path=None, **options):
+def fit(module, batches, folder, ckpt_path=None, callbacks=(), **options):
     """Train on batches, and validate on the same."""
-    trainer = Trainer(
-        accelerator="cpu",
-        **{"max_epochs": 1, "enable_checkpointing": False, "num_sanity_val_steps": 0} | options,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        default_root_dir=folder,
-    )
+    trainer = quiet_trainer(folder, *callbacks, num_sanity_val_steps=0, use_distributed_sampler=False, **options)
     loader = DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)
     trainer.fit(module, loader, loader, ckpt_path=ckpt_path)
     return trainer
@@ -196,9 +186,8 @@ def save_and_resume(rank, folder, strategy, **clipping):
         torch.save(get_model_state_dict(trainer.strategy.model, options=WHOLE), folder / f"{name}_{rank}.pt")
 
 
-def work(rank, port, folder, runs):
-    """One of two processes, as if `torchrun` had started it."""
-    os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=port, NODE_RANK="0", LOCAL_RANK=str(rank))
+def work(rank, folder, runs):
+    """What each process does."""
     fsdp.FullyShardedDataParallel = OnCPU
     for case, strategy in runs:
         as_it_is = (case, strategy) != SINGLE
@@ -223,21 +212,21 @@ def work(rank, port, folder, runs):
         save_and_resume(rank, folder / "fsdp1", "fsdp1")
 
 
-def folder_of(runs, tmp_path_factory):
-    """What both processes were left with; starting them takes longer than their work."""
+def folder_of(runs, two_processes, tmp_path_factory):
+    """What both processes were left with."""
     folder = tmp_path_factory.mktemp("results")
-    multiprocessing.spawn(work, args=(free_port(), folder, runs), nprocs=2)
+    two_processes.run(work, folder, runs)
     return folder
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    return folder_of(QUICK, tmp_path_factory)
+def quick(two_processes, tmp_path_factory):
+    return folder_of(QUICK, two_processes, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    return folder_of(REST, tmp_path_factory)
+def results(two_processes, tmp_path_factory):
+    return folder_of(REST, two_processes, tmp_path_factory)
 
 
 @functools.cache
@@ -254,16 +243,16 @@ def alone(case, folder):
 
 @pytest.mark.parametrize(("case", "strategy"), QUICK, ids=["-".join(run) for run in QUICK])
 def test_two_processes_equal_one(case, strategy, quick, tmp_path):
-    compare(case, strategy, quick, tmp_path)
+    assert_equals_one(case, strategy, quick, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "strategy"), REST, ids=["-".join(run) for run in REST])
 def test_two_processes_equal_one_in_all_else(case, strategy, results, tmp_path):
-    compare(case, strategy, results, tmp_path)
+    assert_equals_one(case, strategy, results, tmp_path)
 
 
-def compare(case, strategy, folder, tmp_path):
+def assert_equals_one(case, strategy, folder, tmp_path):
     first, second = (torch.load(folder / f"{case}_{strategy}_{rank}.pt") for rank in range(2))
     before, after, losses, validation, groups = alone(case, tmp_path)
     assert first["groups"] == groups
@@ -311,7 +300,7 @@ def weights_of_one(folder):
     return module.state_dict()
 
 
-def close(found, expected):
+def assert_close(found, expected):
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():  # float64; AdamW divides a gradient by its size
         torch.testing.assert_close(found[name], tensor, rtol=1e-6, atol=1e-9)
@@ -320,7 +309,7 @@ def close(found, expected):
 @pytest.mark.slow
 def test_shards_put_together_are_the_weights_of_one_process(results, tmp_path):
     dcp_to_torch_save(results / "shards/epoch=1.ckpt", tmp_path / "all")
-    close(torch.load(tmp_path / "all")["state_dict"], weights_of_one(tmp_path))
+    assert_close(torch.load(tmp_path / "all")["state_dict"], weights_of_one(tmp_path))
 
 
 @pytest.mark.slow
@@ -333,6 +322,6 @@ def test_one_process_goes_on_from_the_shards_of_two(results, tmp_path):
         options = {"enable_checkpointing": True, "callbacks": [saving], "max_epochs": 2, "gradient_clip_val": 0.5}
         path = results / "shards/epoch=0.ckpt"
         trainer = fit(module, batches, tmp_path, path, devices=1, strategy=FSDP2Strategy(), **options)
-        close(get_model_state_dict(trainer.strategy.model, options=WHOLE), weights_of_one(tmp_path))
+        assert_close(get_model_state_dict(trainer.strategy.model, options=WHOLE), weights_of_one(tmp_path))
     finally:
         distributed.destroy_process_group()

@@ -1,18 +1,14 @@
 """Two real processes (gloo, DDP), one of them without media, do a step of one process on the joined batch."""
 
-import os
-
 import pytest
 import torch
-from lightning import Trainer
-from torch import multiprocessing
 from torch.utils.data import DataLoader
 
 from ppl.modules.parts import LearningRates
 from ppl.modules.poolers.weighted import WeightedPooler
 from ppl.modules.sft import SFTModule
-from tests.distributed.test_align_gathered import free_port
 from tests.modules.tiny import image, make_batch, tiny_aligner, tiny_backbone, video
+from tests.quiet import quiet_trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Attribute '.*' is an instance of `nn.Module`:UserWarning"),
@@ -49,23 +45,13 @@ def rows(kind):
 
 
 def fit(module, batch, folder, **options):
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-        **options,
-    )
+    trainer = quiet_trainer(folder, **options)
     trainer.fit(module, DataLoader([batch], batch_size=None, collate_fn=lambda batch: batch))
     return module.state_dict()
 
 
-def work(rank, port, folder):
-    """One of two processes, as if `torchrun` had started it; not told to look for unused weights."""
-    os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=port, NODE_RANK="0", LOCAL_RANK=str(rank))
+def work(rank, folder):
+    """What each process does; it is not told to look for unused weights."""
     for towers in RATES:
         for kind in ("video", "image"):
             module = build(towers)
@@ -74,10 +60,10 @@ def work(rank, port, folder):
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """Folder of what both processes were left with; starting them takes longer than their work."""
+def results(two_processes, tmp_path_factory):
+    """Folder of what both processes were left with."""
     folder = tmp_path_factory.mktemp("results")
-    multiprocessing.spawn(work, args=(free_port(), folder), nprocs=2)
+    two_processes.run(work, folder)
     return folder
 
 

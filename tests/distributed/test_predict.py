@@ -1,26 +1,28 @@
 """Two real processes (gloo, DDP) answer a benchmark's questions once each, and validate as one process does."""
 
-import os
-
 import pytest
 import torch
-from lightning import Trainer
-from torch import distributed, multiprocessing
+from torch import distributed
 
 from ppl.callbacks.answer_writer import AnswerWriter
 from ppl.callbacks.row_writer import RowWriter
 from ppl.datamodules.benchmark import BenchmarkDataModule
 from ppl.datamodules.synthetic.benchmark_files import write_benchmark
+from ppl.datamodules.synthetic.contrastive import SyntheticContrastiveDataModule
 from ppl.datamodules.synthetic.instruction import SyntheticInstructionDataModule
+from ppl.datamodules.synthetic.preference import SyntheticPreferenceDataModule
 from ppl.evaluation.benchmarks.embedded_world import EmbeddedWorld, Official
 from ppl.evaluation.runs import read_run, row_files
 from ppl.evaluation.scoring import score
+from ppl.modules.align import AlignModule
 from ppl.modules.answer_scores import Validation
+from ppl.modules.dpo import DPOModule
 from ppl.modules.generation import Generation
 from ppl.modules.poolers.weighted import WeightedPooler
+from ppl.modules.preference_losses import SimPO
 from ppl.modules.sft import SFTModule
-from tests.distributed.test_align_gathered import free_port
 from tests.modules.tiny import tiny_aligner, tiny_backbone
+from tests.quiet import quiet_trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Attribute '.*' is an instance of `nn.Module`:UserWarning"),
@@ -31,16 +33,7 @@ QUESTIONS = 7
 
 
 def trainer(folder, **options):
-    return Trainer(
-        accelerator="cpu",
-        callbacks=[RowWriter(), AnswerWriter()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-        **options,
-    )
+    return quiet_trainer(folder, RowWriter(), AnswerWriter(), **options)
 
 
 def build():
@@ -66,15 +59,33 @@ def validate(folder, **options):
     return found
 
 
+def validate_pairs(folder, **options):
+    """Metrics of as many preference pairs."""
+    module = DPOModule(tiny_backbone(), WeightedPooler((2, 3, 3), None, (1, 3, 3)), SimPO(), aligner=tiny_aligner())
+    sizes = {"num_held_out_videos": 3, "num_held_out_questions": QUESTIONS, "batch_size": 2}
+    [found] = trainer(folder, **options).validate(module, SyntheticPreferenceDataModule(**sizes), verbose=False)
+    return found
+
+
+def validate_alignment(folder, **options):
+    """Metrics of batches of frames, one more than processes."""
+    module = AlignModule(tiny_backbone(), tiny_aligner())
+    data = SyntheticContrastiveDataModule(num_held_out_batches=3, batch_size=4)
+    [found] = trainer(folder, **options).validate(module, data, verbose=False)
+    return found
+
+
+OTHERS = {"pairs": validate_pairs, "alignment": validate_alignment}
+
+
 def forget(folder, keep):
     """Leave only some rows of each file, as a killed run would."""
     for file, number in zip(row_files(folder), keep, strict=True):
         file.write_text("".join(file.read_text().splitlines(keepends=True)[:number]))
 
 
-def work(rank, port, folder):
-    """One of two processes, as if `torchrun` had started it."""
-    os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=port, NODE_RANK="0", LOCAL_RANK=str(rank))
+def work(rank, folder):
+    """What each process does."""
     both = {"devices": 2, "strategy": "ddp"}
     answer(folder / "world", folder / "two", **both)
     answer(folder / "world", folder / "again", **both)
@@ -84,14 +95,17 @@ def work(rank, port, folder):
     distributed.barrier()
     answer(folder / "world", folder / "again", **both)
     torch.save(validate(folder / "validated", **both), folder / f"metrics_{rank}.pt")
+    for name, each in OTHERS.items():
+        torch.manual_seed(0)
+        torch.save(each(folder / name, **both), folder / f"{name}_{rank}.pt")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Of what both processes left; starting them takes longer than their work."""
+def folder(two_processes, tmp_path_factory):
+    """Of what both processes left."""
     folder = tmp_path_factory.mktemp("results")
     write_benchmark(folder / "world", num_videos=3)
-    multiprocessing.spawn(work, args=(free_port(), folder), nprocs=2)
+    two_processes.run(work, folder)
     return folder
 
 
@@ -132,3 +146,14 @@ def test_an_odd_number_of_samples_counts_once_each(folder):
     told = [(folder / "validated" / f"answers.{rank}.jsonl").read_text().splitlines() for rank in range(2)]
     assert sorted(told[0] + told[1]) == sorted((folder / "alone" / "answers.jsonl").read_text().splitlines())
     assert len(told[0] + told[1]) == QUESTIONS
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_left_over_counts_once_in_other_validations(name, folder):
+    torch.manual_seed(0)
+    alone = OTHERS[name](folder / "alone")
+    for rank in range(2):
+        found = torch.load(folder / f"{name}_{rank}.pt")
+        assert found.keys() == alone.keys() > {"val/loss"}
+        for metric, value in alone.items():
+            assert found[metric] == pytest.approx(value, rel=1e-5, abs=1e-6), metric  # sums in another order

@@ -1,6 +1,5 @@
 """Two real processes (gloo) skip, stop and save together: whatever happens to one of them, both do the same."""
 
-import os
 import shutil
 import signal
 from pathlib import Path
@@ -10,7 +9,6 @@ import pytest
 import torch
 from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import multiprocessing
 from torch.distributed.fsdp import fully_shard
 
 from ppl.callbacks.kept_batch import read_batch
@@ -19,9 +17,9 @@ from ppl.callbacks.preemption import Preemption
 from ppl.saving import checkpoint_io
 from ppl.saving.checkpoint_io import PARTIAL, VerifiedCheckpointIO
 from ppl.strategies.fsdp2 import FSDP2Strategy
-from tests.callbacks.regression import Batches, Regression, batch, trainer
+from tests.callbacks.regression import Batches, Regression, batch
 from tests.callbacks.test_preemption import Signalled
-from tests.distributed.test_align_gathered import free_port
+from tests.quiet import quiet_trainer
 
 BAD_RANK, STEPS = 1, 6
 
@@ -70,7 +68,7 @@ def fit(folder, rank, *callbacks, module=None, bad_at=-1, ckpt_path=None, save=T
     module = module or Regression(constant_rate=True)
     saver = [ModelCheckpoint(folder / "checkpoints", filename="last", enable_version_counter=False)] if save else []
     options = {"strategy": "ddp", "plugins": [VerifiedCheckpointIO()], "max_epochs": 2, **options}
-    run = trainer(folder, *callbacks, *saver, enable_checkpointing=save, devices=2, **options)
+    run = quiet_trainer(folder, *callbacks, *saver, enable_checkpointing=save, devices=2, **options)
     run.fit(module, Batches(rank_batches(rank, bad_at)), ckpt_path=ckpt_path)
     return module
 
@@ -140,7 +138,7 @@ def saving(folder, rank):
 
 
 def outcome_of_saver(folder, rank, saver, *more, module, strategy, **_):
-    run = trainer(folder, *more, saver, enable_checkpointing=True, devices=2, strategy=strategy)
+    run = quiet_trainer(folder, *more, saver, enable_checkpointing=True, devices=2, strategy=strategy)
     try:
         run.fit(module, Batches(rank_batches(rank)))
     except (ValueError, OSError) as error:
@@ -148,18 +146,17 @@ def outcome_of_saver(folder, rank, saver, *more, module, strategy, **_):
     return "", ""
 
 
-def work(rank, port, folder):
-    """One of two processes, as if `torchrun` had started it."""
-    os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=port, NODE_RANK="0", LOCAL_RANK=str(rank))
+def work(rank, folder):
+    """What each process does."""
     results = {each.__name__: each(folder / each.__name__, rank) for each in (skipping, stopping, saving)}
     torch.save(results, folder / f"{rank}.pt")
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results(two_processes, tmp_path_factory):
     """What both processes saw, and their folder."""
     folder = tmp_path_factory.mktemp("results")
-    multiprocessing.spawn(work, args=(free_port(), folder), nprocs=2)
+    two_processes.run(work, folder)
     return folder, [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

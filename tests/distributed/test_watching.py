@@ -1,13 +1,11 @@
 """Two real processes (gloo, DDP): numbers are those of both, all take part in samples, and nothing waits forever."""
 
 import json
-import os
 from functools import partial
 
 import pytest
 import torch
 from lightning import Callback, Trainer
-from torch import multiprocessing
 from torch.utils.data import DataLoader
 
 from ppl.callbacks.loader_wait import LoaderWait
@@ -19,7 +17,6 @@ from ppl.modules.generation import Generation
 from ppl.modules.poolers.weighted import WeightedPooler
 from ppl.modules.sft import SFTModule
 from ppl.serving.sample_predictions import SamplePredictions
-from tests.distributed.test_align_gathered import free_port
 from tests.modules.tiny import make_batch, tiny_aligner, tiny_backbone, video
 
 pytestmark = [
@@ -57,9 +54,8 @@ def validation(module):
     return DataLoader(data, batch_size=2, collate_fn=partial(collate, inputs=inputs, padding_side="right"))
 
 
-def work(rank, port, folder):
-    """One of two processes, as if `torchrun` had started it."""
-    os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=port, NODE_RANK="0", LOCAL_RANK=str(rank))
+def work(rank, folder):
+    """What each process does."""
     module, lines = build(), Lines()
     trainer = Trainer(
         accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, logger=False, profiler=LoaderWait(),
@@ -72,8 +68,8 @@ def work(rank, port, folder):
     (folder / f"{rank}.json").write_text(json.dumps(lines.lines))
 
 
-def test_both_processes_are_watched(tmp_path):
-    multiprocessing.spawn(work, args=(free_port(), tmp_path), nprocs=2)
+def test_both_processes_are_watched(two_processes, tmp_path):
+    two_processes.run(work, tmp_path)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     module = build()
     both = [batches(module, rank)[0] for rank in range(2)]

@@ -17,8 +17,8 @@ from ppl.datamodules.synthetic.writer import write_video
 from ppl.exporting.export import export
 from ppl.modules.backbones.llava_next import LlavaNextBackbone
 from ppl.modules.lora import merge_lora
-from tests.exporting.tiny_runs import BACKBONES, TEMPLATES, base, fit
-from tests.parity.native import make_batch, video
+from tests.exporting.tiny_runs import base, fit
+from tests.parity.native import BACKBONES, TEMPLATES, make_batch, video
 
 TEXT = "what colour is the square ?"
 

@@ -3,24 +3,11 @@
 import pytest
 import yaml
 
-from ppl.modules.backbones.internvl import InternVLBackbone
-from ppl.modules.backbones.llava_next import LlavaNextBackbone
-from ppl.modules.backbones.llava_next_video import LlavaNextVideoBackbone
-from ppl.modules.backbones.llava_onevision import LlavaOnevisionBackbone
-from ppl.modules.backbones.video_llava import VideoLlavaBackbone
 from ppl.training_cli import run_training_cli
 from tests.modules.tiny import ROOT
-from tests.parity.native import saved
+from tests.parity.native import BACKBONES, TEMPLATES, saved
 from tests.recipes.discovery import QUIET, SMALL_QUESTIONS
 
-BACKBONES = {
-    "tiny_llava_next": LlavaNextBackbone,
-    "tiny_llava_next_video": LlavaNextVideoBackbone,
-    "tiny_llava_onevision": LlavaOnevisionBackbone,
-    "tiny_internvl": InternVLBackbone,
-    "tiny_video_llava": VideoLlavaBackbone,
-}
-TEMPLATES = {"tiny_llava_onevision": "chatml", "tiny_internvl": "internvl2_5"}
 SMALL_LORA = ("--model.lora={rank: 4, alpha: 8.0, dropout: 0.0}", "--model.learning_rates.lora=0.01")
 
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from ppl.functional.density import density_pool3d, density_weights, relevance_density
 from ppl.functional.pooling import weighted_pool3d
+from tests.functional.geometries import geometries
 
 # Double precision leaves only the order of summation: a few 1e-16 times at most 27 terms.
 EXACT = {"atol": 1e-12, "rtol": 1e-12}
@@ -16,14 +17,11 @@ EXACT = {"atol": 1e-12, "rtol": 1e-12}
 
 @st.composite
 def cases(draw):
-    size = draw(st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 5)))
-    kernel_size = tuple(draw(st.integers(1, min(3, extent))) for extent in size)
-    stride = tuple(draw(st.integers(1, 3)) for _ in size)
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
+    size, window, generator = draw(geometries())
     features = torch.randn(*size, 2, generator=generator, dtype=torch.float64)
     relevance = draw(st.sampled_from([0.1, 10.0])) * torch.randn(size, generator=generator, dtype=torch.float64)
     edges = draw(st.sampled_from(["drop", "pad"]))
-    return features, relevance, {"kernel_size": kernel_size, "stride": stride, "edges": edges}
+    return features, relevance, window | {"edges": edges}
 
 
 def test_density_is_probability_times_tokens():

@@ -8,22 +8,20 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from ppl.functional.max_pooling import select_pool3d, weighted_max_pool3d
+from tests.functional.geometries import geometries
 
 OVERLAPPING = {"kernel_size": (2, 2, 2), "stride": (1, 1, 1)}
 
 
 @st.composite
 def cases(draw):
-    size = draw(st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 5)))
-    kernel_size = tuple(draw(st.integers(1, min(3, extent))) for extent in size)
-    stride = tuple(draw(st.integers(1, 3)) for _ in size)
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
+    size, window, generator = draw(geometries())
     features = torch.randn(2, *size, 3, generator=generator, dtype=torch.float64)
     relevance = torch.randn(2, *size, generator=generator, dtype=torch.float64)
     if draw(st.booleans()):
         relevance = relevance.round()  # ties
     edges = draw(st.sampled_from(["drop", "pad"]))
-    return features, relevance, {"kernel_size": kernel_size, "stride": stride, "edges": edges}
+    return features, relevance, window | {"edges": edges}
 
 
 def windows(size, kernel_size, stride, edges):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from ppl.functional.pooling import average_pool3d, weighted_pool3d, window_weights
+from tests.functional.geometries import geometries
 
 NORMALIZATIONS = ["eq3", "window", "official"]
 WINDOWS = [  # kernel_size, stride: apart, overlapping, with gaps
@@ -22,13 +23,10 @@ EXACT = {"atol": 1e-12, "rtol": 1e-12}
 
 @st.composite
 def cases(draw):
-    size = draw(st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 5)))
-    kernel_size = tuple(draw(st.integers(1, min(3, extent))) for extent in size)
-    stride = tuple(draw(st.integers(1, 3)) for _ in size)
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
+    size, window, generator = draw(geometries())
     features = torch.randn(*size, 2, generator=generator, dtype=torch.float64)
     relevance = draw(st.sampled_from([0.1, 1.0, 10.0])) * torch.randn(size, generator=generator, dtype=torch.float64)
-    return features, relevance, {"kernel_size": kernel_size, "stride": stride}
+    return features, relevance, window
 
 
 def windows(size, kernel_size, stride):

@@ -29,7 +29,7 @@ def row(value):
     return torch.tensor([value], dtype=torch.float64)
 
 
-def close(got, expected):
+def assert_close(got, expected):
     """fp64 with one rounding or two an operation."""
     torch.testing.assert_close(got, torch.as_tensor(expected, dtype=torch.float64), rtol=1e-10, atol=1e-12)
 
@@ -37,29 +37,31 @@ def close(got, expected):
 def test_hand_derived():
     """sigmoid(ln 3) = 3/4, so -log sigmoid(ln 3) = ln 4/3 and -log sigmoid(-ln 3) = ln 4."""
     chosen, rejected = row(2 * LOG3), row(0.0)
-    close(sigmoid_loss(chosen, rejected, 0.5), [math.log(4 / 3)])
-    close(sigmoid_loss(rejected, chosen, 0.5), [math.log(4)])
-    close(sigmoid_loss(chosen, rejected, 0.5, 0.25), [0.75 * math.log(4 / 3) + 0.25 * math.log(4)])
-    close(robust_loss(chosen, rejected, 0.5, 0.25), [(0.75 * math.log(4 / 3) - 0.25 * math.log(4)) / 0.5])
-    close(hinge_loss(CHOSEN, REJECTED, 0.1), [1 - 0.2, 1 + 0.4])
-    close(hinge_loss(CHOSEN, REJECTED, 0.5), [0.0, 3.0])
-    close(ipo_loss(CHOSEN, REJECTED, 0.25), [(2 - 2) ** 2, (-4 - 2) ** 2])
-    close(simpo_loss(chosen, rejected, 1.0, LOG3), [math.log(4 / 3)])
+    assert_close(sigmoid_loss(chosen, rejected, 0.5), [math.log(4 / 3)])
+    assert_close(sigmoid_loss(rejected, chosen, 0.5), [math.log(4)])
+    assert_close(sigmoid_loss(chosen, rejected, 0.5, 0.25), [0.75 * math.log(4 / 3) + 0.25 * math.log(4)])
+    assert_close(robust_loss(chosen, rejected, 0.5, 0.25), [(0.75 * math.log(4 / 3) - 0.25 * math.log(4)) / 0.5])
+    assert_close(hinge_loss(CHOSEN, REJECTED, 0.1), [1 - 0.2, 1 + 0.4])
+    assert_close(hinge_loss(CHOSEN, REJECTED, 0.5), [0.0, 3.0])
+    assert_close(ipo_loss(CHOSEN, REJECTED, 0.25), [(2 - 2) ** 2, (-4 - 2) ** 2])
+    assert_close(simpo_loss(chosen, rejected, 1.0, LOG3), [math.log(4 / 3)])
     # KL of the rejected is (0 + 3) / 2, of the chosen (2 - 1) / 2
     sigmoid = [1 / (1 + math.exp(-x)) for x in (2 - 1.5, 0.5 - 0.0, -1 - 1.5, 0.5 - 3.0)]
-    close(kto_pair_loss(CHOSEN, REJECTED, 1.0), [1 - (sigmoid[0] + sigmoid[1]) / 2, 1 - (sigmoid[2] + sigmoid[3]) / 2])
+    assert_close(
+        kto_pair_loss(CHOSEN, REJECTED, 1.0), [1 - (sigmoid[0] + sigmoid[1]) / 2, 1 - (sigmoid[2] + sigmoid[3]) / 2]
+    )
     # odds of 3/4 are 3, of 1/2 are 1: their ratio is 3
     likely, even = row(math.log(0.75)), row(math.log(0.5))
-    close(orpo_loss(likely, even, 0.1), [-math.log(0.75) + 0.1 * math.log(4 / 3)])
+    assert_close(orpo_loss(likely, even, 0.1), [-math.log(0.75) + 0.1 * math.log(4 / 3)])
 
 
 def test_kto_holds_its_reference_point_fixed():
     chosen, rejected = CHOSEN.clone().requires_grad_(), REJECTED.clone().requires_grad_()
     kto_pair_loss(chosen, rejected, 1.0).sum().backward()
     s = torch.sigmoid(CHOSEN - 1.5)
-    close(chosen.grad, -s * (1 - s) / 2)
+    assert_close(chosen.grad, -s * (1 - s) / 2)
     below = kto_pair_loss(-CHOSEN.abs(), -REJECTED.abs(), 1.0)  # a negative mean counts as 0
-    close(below, 1 - (torch.sigmoid(-CHOSEN.abs()) + torch.sigmoid(REJECTED.abs())) / 2)
+    assert_close(below, 1 - (torch.sigmoid(-CHOSEN.abs()) + torch.sigmoid(REJECTED.abs())) / 2)
 
 
 scores = st.lists(st.floats(-30, 30), min_size=3, max_size=3).map(lambda x: torch.tensor(x, dtype=torch.float64))
@@ -123,11 +125,11 @@ def test_as_trl():
     KTO on pairs left TRL before 1.0: its numbers are derived by hand above.
     """
     averaged = [x / n for x, n in zip((CHOSEN, REJECTED), LENGTHS, strict=True)]
-    close(sigmoid_loss(CHOSEN, REJECTED, 0.1).mean(), trl_dpo("sigmoid", beta=0.1))
-    close(hinge_loss(CHOSEN, REJECTED, 0.1).mean(), trl_dpo("hinge", beta=0.1))
-    close(ipo_loss(*averaged, 0.1).mean(), trl_dpo("ipo", beta=0.1))
+    assert_close(sigmoid_loss(CHOSEN, REJECTED, 0.1).mean(), trl_dpo("sigmoid", beta=0.1))
+    assert_close(hinge_loss(CHOSEN, REJECTED, 0.1).mean(), trl_dpo("hinge", beta=0.1))
+    assert_close(ipo_loss(*averaged, 0.1).mean(), trl_dpo("ipo", beta=0.1))
     robust = trl_dpo("robust", beta=0.1, label_smoothing=0.2)
-    close(robust_loss(CHOSEN, REJECTED, 0.1, 0.2).mean(), robust)
+    assert_close(robust_loss(CHOSEN, REJECTED, 0.1, 0.2).mean(), robust)
 
 
 def test_as_trl_s_experiments(monkeypatch):
@@ -140,9 +142,9 @@ def test_as_trl_s_experiments(monkeypatch):
         return CPOTrainer.cpo_loss(fake, chosen, rejected)[0]
 
     smoothed = trl("sigmoid", CHOSEN, REJECTED, beta=0.1, label_smoothing=0.2)
-    close(sigmoid_loss(CHOSEN, REJECTED, 0.1, 0.2), smoothed)
+    assert_close(sigmoid_loss(CHOSEN, REJECTED, 0.1, 0.2), smoothed)
     chosen, rejected = -CHOSEN.abs(), -REJECTED.abs() - 0.1
-    close(
+    assert_close(
         simpo_loss(chosen, rejected, 2.0, 0.7),
         trl("simpo", chosen, rejected, beta=2.0, simpo_gamma=0.7, label_smoothing=0.0),
     )
@@ -153,5 +155,5 @@ def test_as_trl_s_experiments(monkeypatch):
 
 @pytest.mark.parametrize("beta", [0.1, 2.0])
 def test_no_margin_is_log_two(beta):
-    close(sigmoid_loss(CHOSEN, CHOSEN, beta), [math.log(2)] * 2)
-    close(sigmoid_loss(CHOSEN, CHOSEN, beta, 0.3), [math.log(2)] * 2)
+    assert_close(sigmoid_loss(CHOSEN, CHOSEN, beta), [math.log(2)] * 2)
+    assert_close(sigmoid_loss(CHOSEN, CHOSEN, beta, 0.3), [math.log(2)] * 2)

@@ -136,6 +136,14 @@ def test_a_benchmark_s_missing_media_are_listed_before_it_is_asked(check, tmp_pa
     assert [(fault["id"], fault["medium"]) for fault in faults] == [(f"001-{i}", str(gone)) for i in range(3)]
     assert "videomme: question 001-0" in out
     assert "3 faults in 3 records" in out
+    subtitled = "--data.protocol.subtitles=true"
+    code, out, _ = check(*words, subtitled, "--report", str(report))
+    faults = [json.loads(line) for line in report.read_text().splitlines()]
+    assert [fault["medium"] for fault in faults[:3]] == [str(gone)] * 3
+    assert [(fault["id"], fault["medium"]) for fault in faults[3:]] == [
+        (f"00{video}-{i}", str(tmp_path / "subtitle" / f"v{video}.srt")) for video in range(2) for i in range(3)
+    ]
+    assert "9 faults in 6 records" in out
     code, _, err = check("-c", "recipes/eval/videomme.yaml", f"--data.benchmark.root={tmp_path / 'none'}")
     assert code == 2
     assert "expected Video-MME's questions: set the benchmark's root" in err

@@ -5,7 +5,7 @@ import tarfile
 import pytest
 import torch
 import yaml
-from lightning import Callback, Trainer
+from lightning import Callback
 from PIL import Image
 from safetensors.torch import load_file
 from torch.nn import functional as F
@@ -18,6 +18,7 @@ from ppl.modules.align import AlignModule
 from ppl.modules.aligners.transformers_clip import TransformersCLIPAligner
 from ppl.modules.backbones.video_llava import VideoLlavaBackbone
 from tests.modules.tiny import ROOT, inputs_seen, snapshot, tiny_aligner, tiny_backbone, unchanged
+from tests.quiet import quiet_trainer
 from tests.recipes.discovery import SMALL_QUESTIONS, run
 
 # Lightning would rather not keep modules among the hyperparameters; the CLI hands over their recipe instead.
@@ -35,18 +36,8 @@ class Losses(Callback):
 def fit(module, folder, epochs):
     """Train on one batch of 16 frames, the same every epoch."""
     losses = Losses()
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        check_val_every_n_epoch=epochs,
-        num_sanity_val_steps=0,
-        callbacks=[losses],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-    )
+    options = {"max_epochs": epochs, "check_val_every_n_epoch": epochs, "num_sanity_val_steps": 0}
+    trainer = quiet_trainer(folder, losses, **options)
     loaders = [
         DataLoader(FrameQuestions(module.input_spec, seed, 1, 16, NamingMix(), held_out=held_out), batch_size=None)
         for seed, held_out in ((0, False), (1, True))
@@ -256,7 +247,7 @@ def test_frames_of_videos_go_to_the_tower_for_videos_or_are_refused():
 @pytest.mark.filterwarnings("ignore:Attribute '.*' removed from hparams because it cannot be pickled:UserWarning")
 def test_validation_encodes_frames_and_texts_once(tmp_path):
     module = AlignModule(tiny_backbone(), tiny_aligner())
-    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
+    trainer = quiet_trainer(tmp_path)
     data = DataLoader(FrameQuestions(module.input_spec, 1, 2, 4, NamingMix(), held_out=True), batch_size=None)
     with inputs_seen(module.backbone.vision_tower) as frames, inputs_seen(module.aligner.text_tower) as texts:
         trainer.validate(module, data, verbose=False)
@@ -268,7 +259,7 @@ def test_validation_encodes_frames_and_texts_once(tmp_path):
 def test_retrieval_is_over_all_pairs_of_all_batches(similarity, tmp_path):
     module = AlignModule(tiny_backbone(), tiny_aligner(), similarity=similarity)
     batches = [pairs(module, size, seed) for seed, size in enumerate((8, 8, 3))]
-    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
+    trainer = quiet_trainer(tmp_path)
     trainer.validate(module, DataLoader(batches, batch_size=None), verbose=False)
     with torch.no_grad():
         embedded = [module._embed(batch) for batch in batches]

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from ppl.batches import BLANK
 from ppl.functional.preference import ipo_loss, sigmoid_loss
 from ppl.modules.dpo import DPOModule
 from ppl.modules.parts import LearningRates
@@ -60,7 +61,28 @@ def test_the_step_is_the_loss_of_scores_and_logs_them():
     for name, value in expected.items():
         torch.testing.assert_close(module.logged[name], value, **close)
     module.validation_step(batch, 0)
-    assert {f"val/{name.removeprefix('train/')}" for name in expected} <= module.logged.keys()
+    module.on_validation_epoch_end()
+    for name, value in expected.items():
+        assert module.logged[name.replace("train", "val")] == pytest.approx(value.item(), rel=1e-5, abs=1e-4)
+
+
+def test_pairs_that_fill_up_a_share_count_nowhere_in_a_validation():
+    module = unpooled(Sigmoid(0.1), Given(), sft_weight=0.5)
+    rows = media()
+    batch = pair_batch(module.model, *rows)
+    module.validation_step({**batch, "ids": ["first", BLANK, "third"]}, 0)
+    module.validation_step({**batch, "ids": [BLANK] * 3}, 1)
+    module.on_validation_epoch_end()
+    with torch.no_grad():
+        totals = one_by_one(module.model, rows)
+    scores = totals - torch.arange(6) + 20
+    counts = (batch["labels"] != -100).sum(dim=1)[[0, 2]]
+    loss = sigmoid_loss(scores[[0, 2]], scores[[3, 5]], 0.1).mean() - 0.5 * totals[[0, 2]].sum() / counts.sum()
+    assert module.logged["val/loss"] == pytest.approx(loss.item(), rel=1e-5, abs=1e-4)
+    assert module.logged["val/logps/rejected"] == pytest.approx(totals[[3, 5]].mean().item(), rel=1e-5)
+    module.validation_step(batch, 0)
+    module.on_validation_epoch_end()
+    assert module.logged["val/logps/rejected"] == pytest.approx(totals[3:].mean().item(), rel=1e-5), "it starts over"
 
 
 def test_scores_by_token_and_the_fine_tuning_term():

@@ -14,7 +14,7 @@ from ppl.modules.backbones.llava_next import LlavaNextBackbone
 from ppl.modules.backbones.llava_next_video import LlavaNextVideoBackbone
 from ppl.modules.backbones.llava_onevision import LlavaOnevisionBackbone
 from ppl.modules.backbones.video_llava import VideoLlavaBackbone
-from ppl.modules.generation import Generation, decode_answers
+from ppl.modules.generation import Generation, decode_answers, end_tokens
 from ppl.modules.poolers.none import NoPooler
 from ppl.modules.video_llm import VideoLLM
 from tests.modules.tiny import ROOT, plain_model
@@ -222,13 +222,56 @@ def test_a_set_event_ends_generation_within_a_step(model):
     assert torch.equal(tokens, answers(model, [[]], GREEDY)[:, : tokens.shape[1]])
 
 
-@pytest.mark.parametrize("rows", [1, 2])
-@pytest.mark.parametrize("what", ["streamer", "cache"])
-def test_beams_and_batches_neither_stream_nor_go_on(model, rows, what):
-    generation = GREEDY if rows == 2 else replace(GREEDY, num_beams=2)
+class Steps(BaseStreamer):
+    """Keeps the tokens of each step, and sets an event of its row's when that has said so many."""
+
+    def __init__(self, *most):
+        self.steps, self.most, self.events = [], most, [threading.Event() for _ in most]
+
+    def put(self, value):
+        if value.numel():
+            self.steps.append(value.tolist())
+        for most, event in zip(self.most, self.events, strict=True):
+            if len(self.steps) == most:
+                event.set()
+
+    def end(self):
+        self.steps.append("end")
+
+
+def test_a_streamer_gets_the_tokens_of_all_rows_step_by_step(model):
+    streamer = Steps()
+    tokens = answers(model, [[video()], [], [image(50, 50)]], GREEDY, streamer=streamer)
+    assert streamer.steps == [*tokens.T.tolist(), "end"]
+
+
+def test_a_row_ends_at_its_own_event_and_the_others_go_on(model):
+    """An event that is set after a step is seen after the next; what follows is padding."""
+    rows, pad = [[video()], [], [image(50, 50)]], model.backbone.tokenizer.pad_token_id
+    free = answers(model, rows, replace(GREEDY, max_new_tokens=9))
+    streamer = Steps(2, 99, 5)
+    tokens = answers(model, rows, replace(GREEDY, max_new_tokens=9), streamer=streamer, cancelled=streamer.events)
+    for row, said in enumerate((3, 9, 6)):
+        assert tokens[row].tolist() == [*free[row, :said].tolist(), *[pad] * (9 - said)]
+    streamer = Steps(2, 1, 3)
+    assert answers(model, rows, GREEDY, streamer=streamer, cancelled=streamer.events).shape == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("what", "rows", "beams"), [("streamer", 1, 2), ("streamer", 2, 2), ("cache", 1, 2), ("cache", 2, 1)]
+)
+def test_beams_do_not_stream_and_neither_they_nor_batches_go_on(model, what, rows, beams):
     value = Third() if what == "streamer" else DynamicCache()
-    with pytest.raises(ValueError, match=rf"got a {what}.* with num_beams={generation.num_beams} and {rows} row"):
-        answers(model, [[]] * rows, generation, **{what: value})
+    with pytest.raises(ValueError, match=rf"got a {what}.* with num_beams={beams} and {rows} row"):
+        answers(model, [[]] * rows, replace(GREEDY, num_beams=beams), **{what: value})
+
+
+def test_special_stop_strings_are_end_tokens(model):
+    tokenizer = model.backbone.tokenizer
+    special = next(token for token in tokenizer.all_special_tokens if token != tokenizer.eos_token)
+    ids = tokenizer.convert_tokens_to_ids([tokenizer.eos_token, special])
+    assert end_tokens(tokenizer, ("red", special)) == ids
+    assert end_tokens(tokenizer, ()) == ids[:1]
 
 
 @pytest.mark.parametrize(

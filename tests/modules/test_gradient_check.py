@@ -1,6 +1,5 @@
 import pytest
 import torch
-from lightning import Trainer
 from torch.utils.data import DataLoader
 
 from ppl.modules import gradient_check
@@ -11,6 +10,7 @@ from ppl.modules.poolers.weighted import WeightedPooler
 from ppl.modules.sft import SFTModule
 from tests.modules.test_poolers import SMALL, found_poolers
 from tests.modules.tiny import image, make_batch, tiny_aligner, tiny_backbone, video
+from tests.quiet import quiet_trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Attribute '.*' is an instance of `nn.Module`:UserWarning"),
@@ -27,17 +27,7 @@ def build(pooler=None, rates=EVERYTHING, **options):
 
 def fit(module, folder, *media, accumulate=1):
     batches = [make_batch(module.model, (each, QUESTION, ANSWER)) for each in media]
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        accumulate_grad_batches=accumulate,
-        callbacks=[GradientCheck()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-    )
+    trainer = quiet_trainer(folder, GradientCheck(), accumulate_grad_batches=accumulate)
     trainer.fit(module, DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch))
     return trainer.global_step
 

@@ -10,29 +10,16 @@ from lightning.pytorch.plugins.precision import HalfPrecision
 from peft.tuners.lora import LoraLayer
 
 from ppl import checkpoints
-from ppl.modules.backbones.internvl import InternVLBackbone
-from ppl.modules.backbones.llava_next import LlavaNextBackbone
-from ppl.modules.backbones.llava_next_video import LlavaNextVideoBackbone
-from ppl.modules.backbones.llava_onevision import LlavaOnevisionBackbone
-from ppl.modules.backbones.video_llava import VideoLlavaBackbone
 from ppl.modules.lora import LoRA, add_lora, check_precision, lora_parameters, merge_lora
 from ppl.modules.parts import LearningRates, build_optimizer, freeze_parts, split_parts
 from ppl.modules.poolers.weighted import WeightedPooler
 from ppl.modules.video_llm import VideoLLM
 from ppl.training_cli import run_training_cli
 from tests.modules.tiny import ROOT, guided_model, tiny_aligner, tiny_backbone
-from tests.parity.native import ROWS, make_batch
+from tests.parity.native import BACKBONES, ROWS, TEMPLATES, make_batch
 from tests.recipes.discovery import QUIET, SMALL_QUESTIONS
 
-BACKBONES = {
-    "tiny_internvl": InternVLBackbone,
-    "tiny_llava_next": LlavaNextBackbone,
-    "tiny_llava_next_video": LlavaNextVideoBackbone,
-    "tiny_llava_onevision": LlavaOnevisionBackbone,
-    "tiny_video_llava": VideoLlavaBackbone,
-}
 LINEAR = {f"self_attn.{x}_proj" for x in "qkvo"} | {f"mlp.{x}_proj" for x in ("gate", "up", "down")}
-TEMPLATES = {"tiny_llava_onevision": "chatml", "tiny_internvl": "internvl2_5"}
 SMALL = LoRA(rank=4, alpha=8.0, dropout=0.0)
 VARIANTS = {
     "lora": SMALL,

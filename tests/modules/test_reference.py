@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from lightning import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
 from ppl.datamodules.synthetic.preference import SyntheticPreferenceDataModule
@@ -17,6 +16,7 @@ from ppl.modules.preference_losses import Sigmoid
 from ppl.modules.reference import AdaptersOff, FrozenCopy, Precomputed
 from tests.modules.pairs import pair_batch
 from tests.modules.tiny import tiny_aligner, tiny_backbone, video
+from tests.quiet import quiet_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:Attribute '.*' (is an instance of `nn.Module`|removed from hparams)")
 
@@ -37,17 +37,7 @@ def module_with(reference, rates, lora=None):
 
 
 def trainer_for(folder, steps=2, **options):
-    return Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-        **options,
-    )
+    return quiet_trainer(folder, max_epochs=None, max_steps=steps, num_sanity_val_steps=0, **options)
 
 
 def batch_of(data, module):

@@ -4,7 +4,7 @@ from functools import partial
 import pytest
 import torch
 import yaml
-from lightning import Callback, Trainer
+from lightning import Callback
 from torch.utils.data import DataLoader
 
 from ppl.datamodules.collate import collate
@@ -18,6 +18,7 @@ from ppl.modules.poolers.average import AveragePooler
 from ppl.modules.poolers.weighted import WeightedPooler
 from ppl.modules.sft import Regularization, SFTModule
 from tests.modules.tiny import ROOT, make_batch, snapshot, tiny_aligner, tiny_backbone, unchanged, video
+from tests.quiet import quiet_trainer
 
 # Lightning would rather not keep modules among the hyperparameters; the CLI hands over their recipe instead.
 pytestmark = pytest.mark.filterwarnings("ignore:Attribute '.*' (is an instance of `nn.Module`|removed from hparams)")
@@ -32,19 +33,8 @@ class Losses(Callback):
 
 
 def trainer_for(folder, epochs, *callbacks):
-    return Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        check_val_every_n_epoch=epochs,
-        num_sanity_val_steps=0,
-        gradient_clip_val=1.0,
-        callbacks=list(callbacks),
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-    )
+    options = {"max_epochs": epochs, "check_val_every_n_epoch": epochs, "num_sanity_val_steps": 0}
+    return quiet_trainer(folder, *callbacks, gradient_clip_val=1.0, **options)
 
 
 def questions(module, number=8, *, seed=0, prompts=False):

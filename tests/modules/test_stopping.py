@@ -1,12 +1,15 @@
 """Stop strings, against all of a text decoded after each token."""
 
+from threading import Event
+
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
-from ppl.modules.stopping import before_stop, stopping
+from ppl.modules.stopping import StopSearch, before_stop, stopping
 
 
 def llama_like(decoder="fallback"):
@@ -58,3 +61,22 @@ def test_a_stop_is_found_at_its_last_token_whatever_is_before_it(words, stop):
     found = [bool(ends(step, None)) for step in steps]
     first = expected.index(True) + 1  # generation ends here
     assert found[:first] == expected[:first]
+    search = StopSearch(tokenizer, ("never said", stop))
+    assert [search.finds(step[0].tolist()) for step in steps[:first]] == expected[:first]
+
+
+def test_nothing_is_found_where_nothing_is_looked_for():
+    assert not StopSearch(llama_like(), ()).finds([5, 6])
+
+
+def test_an_event_ends_all_rows_and_several_one_each():
+    tokens = torch.zeros(3, 2, dtype=torch.int64)
+    events = [Event(), Event(), Event()]
+    for ends, expected in ((events[1], [True] * 3), (events, [False, True, False])):
+        criteria = stopping((), llama_like(), ends)
+        events[1].clear()
+        assert criteria(tokens, None).tolist() == [False] * 3
+        events[1].set()
+        assert criteria(tokens, None).tolist() == expected
+    with pytest.raises(AssertionError, match="one event for each row"):
+        stopping((), llama_like(), events[:2])(tokens, None)

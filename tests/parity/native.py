@@ -5,12 +5,26 @@ import torch
 from ppl.datamodules.collate import collate
 from ppl.datamodules.processing import DecodedMedium, Processor
 from ppl.datamodules.records import PLACEHOLDER, MediumRef, Record, Turn
+from ppl.modules.backbones.internvl import InternVLBackbone
+from ppl.modules.backbones.llava_next import LlavaNextBackbone
+from ppl.modules.backbones.llava_next_video import LlavaNextVideoBackbone
+from ppl.modules.backbones.llava_onevision import LlavaOnevisionBackbone
+from ppl.modules.backbones.video_llava import VideoLlavaBackbone
 from ppl.modules.generation import Generation
 from ppl.modules.poolers.none import NoPooler
 from ppl.modules.video_llm import VideoLLM
 from tests.modules.tiny import ROOT
 
 PARTS = ROOT / "recipes/parts/backbones"
+BACKBONES = {
+    "tiny_llava_next": LlavaNextBackbone,
+    "tiny_llava_next_video": LlavaNextVideoBackbone,
+    "tiny_llava_onevision": LlavaOnevisionBackbone,
+    "tiny_internvl": InternVLBackbone,
+    "tiny_video_llava": VideoLlavaBackbone,
+}
+TEMPLATES = {"tiny_llava_onevision": "chatml", "tiny_internvl": "internvl2_5"}
+"""Of backbones whose template is not ``vicuna_v1``."""
 NUM_FRAMES = 3
 
 

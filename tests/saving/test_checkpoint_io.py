@@ -15,7 +15,8 @@ from torch import nn
 
 from ppl.saving import checkpoint_io
 from ppl.saving.checkpoint_io import PARTIAL, BackgroundCheckpointIO, VerifiedCheckpointIO, damaged_entry, num_bytes
-from tests.callbacks.regression import Batches, Regression, batch, trainer
+from tests.callbacks.regression import Batches, Regression, batch
+from tests.quiet import quiet_trainer
 
 
 def checkpoint(value=1.0, size=1000):
@@ -152,7 +153,7 @@ class LiveHparams(Regression):
 @pytest.mark.filterwarnings("ignore:Attribute 'part' is an instance of `nn.Module`")
 def test_a_checkpoint_that_holds_a_live_module(tmp_path):
     saver = ModelCheckpoint(tmp_path / "checkpoints")
-    run = trainer(tmp_path, saver, enable_checkpointing=True, plugins=[VerifiedCheckpointIO()])
+    run = quiet_trainer(tmp_path, saver, enable_checkpointing=True, plugins=[VerifiedCheckpointIO()])
     run.fit(LiveHparams(nn.Linear(1, 1)), Batches([batch(0)]))
     assert names(tmp_path / "checkpoints") == ["epoch=0-step=1.ckpt"]
 
@@ -173,7 +174,7 @@ def test_older_ones_are_removed_only_after_the_new_one_is_verified(background, t
     monkeypatch.setattr(checkpoint_io, "_verify", verify)
     io = BackgroundCheckpointIO() if background else VerifiedCheckpointIO()
     saver = ModelCheckpoint(folder, every_n_train_steps=1, save_top_k=1)
-    run = trainer(tmp_path, saver, enable_checkpointing=True, plugins=[io])
+    run = quiet_trainer(tmp_path, saver, enable_checkpointing=True, plugins=[io])
     with pytest.raises(ValueError, match="when reading back a checkpoint"):
         run.fit(Regression(), Batches([batch(number) for number in range(6)]))
     assert seen[:3] == [[PARTIAL], [PARTIAL, "epoch=0-step=1.ckpt"], [PARTIAL, "epoch=0-step=2.ckpt"]]
@@ -185,7 +186,7 @@ def test_in_the_background_the_same_is_written(tmp_path):
     written = []
     for io in (VerifiedCheckpointIO(), BackgroundCheckpointIO()):
         saver = ModelCheckpoint(tmp_path / type(io).__name__, every_n_train_steps=1)
-        run = trainer(tmp_path, saver, enable_checkpointing=True, plugins=[io])
+        run = quiet_trainer(tmp_path, saver, enable_checkpointing=True, plugins=[io])
         torch.manual_seed(0)
         run.fit(Regression(), Batches([batch(number) for number in range(4)]))
         (path,) = (tmp_path / type(io).__name__).iterdir()

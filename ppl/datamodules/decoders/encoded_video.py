@@ -25,6 +25,7 @@ from ppl.datamodules.sampling import uniform_midpoints
 from ppl.datamodules.video_io import VideoClip, wanted_times
 from ppl.datamodules.video_source import Limits, VideoError, VideoSource
 from ppl.datamodules.video_stream import by_either_clock
+from ppl.extras import missing
 
 
 class EncodedVideoDecoder(VideoDecoder):
@@ -38,7 +39,7 @@ class EncodedVideoDecoder(VideoDecoder):
         max_packets: Most packets read in one look at the file.
 
     Raises:
-        ImportError: pytorchvideo is missing.
+        MissingExtraError: pytorchvideo is missing.
     """
 
     def __init__(self, max_pixels: int = Limits().max_pixels, max_packets: int = Limits().max_packets) -> None:
@@ -73,7 +74,7 @@ class PyTorchVideoClips(RandomSampler):
         seed: Seeds the draws of ``random``.
 
     Raises:
-        ImportError: pytorchvideo is missing.
+        MissingExtraError: pytorchvideo is missing.
     """
 
     def __init__(
@@ -153,8 +154,7 @@ def _pytorchvideo() -> tuple[Callable[..., Any], Callable[..., Any]]:
             from pytorchvideo.data.clip_sampling import make_clip_sampler
             from pytorchvideo.data.encoded_video import EncodedVideo
     except ImportError as error:
-        raise ImportError(
-            f"pytorchvideo cannot be loaded ({error}); install the extra ppl[pytorchvideo], or use another sampler and "
-            "decoder"
-        ) from error
+        more = ", or use another sampler and decoder"
+        wanted = "EncodedVideoDecoder or PyTorchVideoClips"
+        raise missing("pytorchvideo", f"a pytorchvideo that loads ({error})", wanted, more) from error
     return make_clip_sampler, EncodedVideo.from_path

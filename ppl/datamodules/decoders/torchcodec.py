@@ -15,6 +15,7 @@ from ppl.datamodules.frame_sampling import FrameSampler
 from ppl.datamodules.video_io import VideoClip, wanted_times
 from ppl.datamodules.video_source import Limits, VideoSource
 from ppl.datamodules.video_stream import by_either_clock
+from ppl.extras import missing
 
 _CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 """Where torchcodec was found to give the right frames; in MPEG-TS and AVI it gave others."""
@@ -32,17 +33,16 @@ class TorchCodecDecoder(VideoDecoder):
         max_packets: Most packets read in one look at the file.
 
     Raises:
-        ImportError: torchcodec is missing, or finds no FFmpeg.
+        MissingExtraError: torchcodec is missing, or finds no FFmpeg.
     """
 
     def __init__(self, max_pixels: int = Limits().max_pixels, max_packets: int = Limits().max_packets) -> None:
         try:
             import torchcodec.decoders  # noqa: F401
         except (ImportError, RuntimeError, OSError) as error:
-            raise ImportError(
-                f"torchcodec cannot be loaded ({str(error).strip().splitlines()[0]}); install the extra "
-                "ppl[torchcodec] and FFmpeg's shared libraries (say the system's package ffmpeg), or use PyAVDecoder"
-            ) from error
+            reason = str(error).strip().splitlines()[0]
+            more = " and FFmpeg's shared libraries (say the system's package ffmpeg), or use PyAVDecoder"
+            raise missing("torchcodec", f"a torchcodec that loads ({reason})", "TorchCodecDecoder", more) from error
         self.limits = Limits(max_pixels, max_packets)
 
     def read(

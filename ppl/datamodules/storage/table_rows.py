@@ -9,6 +9,7 @@ from typing import Any
 
 from ppl.datamodules.records import ByteRange, TableCell
 from ppl.datamodules.storage.opening import Item
+from ppl.extras import missing
 
 
 def needed(module: str) -> ModuleType:
@@ -18,14 +19,12 @@ def needed(module: str) -> ModuleType:
         module: Of pyarrow or datasets.
 
     Raises:
-        ModuleNotFoundError: It is not installed.
+        MissingExtraError: It is not installed.
     """
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        package = module.partition(".")[0]
-        msg = f"got a table without {package} installed, expected it; install it: pip install 'ppl[tables]'"
-        raise ModuleNotFoundError(msg) from error
+        raise missing("tables", module.partition(".")[0], "a table") from error
 
 
 def media_columns(schema: Any) -> set[str]:  # noqa: ANN401

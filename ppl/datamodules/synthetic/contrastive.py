@@ -16,6 +16,7 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from ppl.batches import ContrastiveBatch, InputSpec
+from ppl.datamodules.even_shares import EvenShares, WithBlanks
 from ppl.datamodules.synthetic.questions import preamble
 from ppl.datamodules.synthetic.world import Scene, Thing, object_mask, random_scene, render
 
@@ -189,7 +190,12 @@ class SyntheticContrastiveDataModule(LightningDataModule):
     def val_dataloader(self) -> DataLoader[ContrastiveBatch]:
         """Frames of unseen videos with up to six objects."""
         even = NamingMix(1.0, 1.0, 1.0, 1.0)
-        return self._loader(self._questions(_HELD_OUT_SEED, self.num_held_out_batches, even, held_out=True))
+        questions = self._questions(_HELD_OUT_SEED, self.num_held_out_batches, even, held_out=True)
+        assert self.trainer is not None
+        if self.trainer.world_size == 1:
+            return self._loader(questions)
+        filled = WithBlanks(questions, _blank)
+        return self._loader(filled, EvenShares(filled, self.trainer.world_size, self.trainer.global_rank))
 
     def _questions(self, seed: int, num_batches: int, mix: NamingMix, *, held_out: bool) -> FrameQuestions:
         inputs, size, words = self._inputs(), self.batch_size, self.preamble_words
@@ -203,5 +209,12 @@ class SyntheticContrastiveDataModule(LightningDataModule):
         assert isinstance(inputs, InputSpec)
         return inputs
 
-    def _loader(self, data: FrameQuestions) -> DataLoader[ContrastiveBatch]:
-        return DataLoader(data, batch_size=None, num_workers=self.num_workers)
+    def _loader(
+        self, data: Dataset[ContrastiveBatch], sampler: EvenShares | None = None
+    ) -> DataLoader[ContrastiveBatch]:
+        return DataLoader(data, batch_size=None, sampler=sampler, num_workers=self.num_workers)
+
+
+def _blank(batch: ContrastiveBatch) -> ContrastiveBatch:
+    """A batch that counts nowhere."""
+    return {**batch, "positives": torch.zeros_like(batch["positives"])}

@@ -1,9 +1,11 @@
-"""Name weights that do not fit in few lines: layers that differ in their number only are one name."""
+"""Name weights that do not fit; in few lines: layers that differ in their number only are one name."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
 
 MOST = 20
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
@@ -29,6 +31,23 @@ def listing(keys: Iterable[str]) -> str:
     if len(names) > MOST:
         shown += f", … ({len(keys)} keys in all)"
     return shown
+
+
+def mismatches(where: str, stored: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """A line for each tensor that one of two has alone, or that is of another shape.
+
+    Args:
+        where: What the stored ones are in: ``file``.
+        stored: What is there, by name.
+        own: What the model has.
+    """
+    lines = [f"missing from the {where}: {name}" for name in sorted(own.keys() - stored.keys())]
+    lines += [f"unknown to the model: {name}" for name in sorted(stored.keys() - own.keys())]
+    for name in sorted(stored.keys() & own.keys()):
+        got, want = tuple(stored[name].shape), tuple(own[name].shape)
+        if got != want:
+            lines.append(f"{name}: the {where} has shape {got}, the model {want}")
+    return lines
 
 
 def _ranges(numbers: list[int]) -> str:

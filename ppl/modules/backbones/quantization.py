@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from transformers import BitsAndBytesConfig
 
+from ppl.extras import missing
+
 Quantization = Literal["8bit", "4bit"]
 
 WHOLE = (
@@ -30,7 +32,8 @@ def quantization_config(
     quantised constants (Dettmers et al. 2023, arXiv:2305.14314), computing in ``dtype``.
 
     Raises:
-        ValueError: There are no weights to quantise; or bitsandbytes, or accelerate which it needs, is not installed.
+        ValueError: There are no weights to quantise.
+        MissingExtraError: bitsandbytes, or accelerate which it needs, is not installed.
     """
     if initialize != "pretrained":
         msg = (
@@ -38,13 +41,10 @@ def quantization_config(
             "weights are quantised as they are read; set initialize: pretrained or quantization: null"
         )
         raise ValueError(msg)
-    missing = [name for name in ("bitsandbytes", "accelerate") if find_spec(name) is None]
-    if missing:
-        msg = (
-            f"got quantization={quantization!r}, expected bitsandbytes and accelerate to be installed, but "
-            f"{' and '.join(missing)} cannot be found: pip install 'ppl[quantization]', or set quantization: null"
-        )
-        raise ValueError(msg)
+    lacking = [name for name in ("bitsandbytes", "accelerate") if find_spec(name) is None]
+    if lacking:
+        wanted = f"quantization={quantization!r}"
+        raise missing("quantization", " and ".join(lacking), wanted, ", or set quantization: null")
     if quantization == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=list(WHOLE))
     return BitsAndBytesConfig(

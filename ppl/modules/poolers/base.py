@@ -72,6 +72,17 @@ def check_views(name: str, kernel_size: Size3) -> None:
         raise ValueError(msg)
 
 
+def check_least(least: int, what: str, **counts: int | None) -> None:
+    """Refuse counts that are too small; those that are None fall back on others.
+
+    Raises:
+        ValueError: One is smaller than ``least``.
+    """
+    for name, value in counts.items():
+        if value is not None and value < least:
+            raise ValueError(f"got {name}={value}, expected {what}: use an integer >= {least}")
+
+
 class WindowPooler(Pooler, ABC):
     """A pooler that turns each window of a regular 3-D grid into one token.
 

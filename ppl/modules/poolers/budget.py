@@ -13,7 +13,7 @@ from ppl.functional.relevance import relevance_distribution
 from ppl.functional.straight_through import straight_through
 from ppl.functional.token_selection import keep_and_pool
 from ppl.functional.windows import Size3, output_size
-from ppl.modules.poolers.base import Pooler, by_kind, required
+from ppl.modules.poolers.base import Pooler, by_kind, check_least, required
 
 
 class BudgetPooler(Pooler):
@@ -47,9 +47,7 @@ class BudgetPooler(Pooler):
     ) -> None:
         super().__init__()
         budgets = {"budget": budget, "image_budget": image_budget, "multi_image_budget": multi_image_budget}
-        for name, value in budgets.items():
-            if value is not None and value < 1:
-                raise ValueError(f"got {name}={value}, expected tokens to spend: use an integer >= 1")
+        check_least(1, "tokens to spend", **budgets)
         if not 0 <= fine_share < 1:
             raise ValueError(f"got fine_share={fine_share}, expected a part of the budget: use a number in [0, 1)")
         self.budget = budget

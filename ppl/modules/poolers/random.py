@@ -12,7 +12,7 @@ from torch import Tensor
 from ppl.batches import MediaKind
 from ppl.functional.token_selection import random_places
 from ppl.functional.windows import Size3
-from ppl.modules.poolers.base import Pooler, by_kind
+from ppl.modules.poolers.base import Pooler, by_kind, check_least
 
 
 class RandomPooler(Pooler):
@@ -32,9 +32,7 @@ class RandomPooler(Pooler):
         self, keep: int = 1024, image_keep: int = 64, multi_image_keep: int | None = None, seed: int = 0
     ) -> None:
         super().__init__()
-        for name, value in (("keep", keep), ("image_keep", image_keep), ("multi_image_keep", multi_image_keep)):
-            if value is not None and value < 1:
-                raise ValueError(f"got {name}={value}, expected patches to keep: use an integer >= 1")
+        check_least(1, "patches to keep", keep=keep, image_keep=image_keep, multi_image_keep=multi_image_keep)
         self.keep = keep
         self.image_keep = image_keep
         self.multi_image_keep = multi_image_keep

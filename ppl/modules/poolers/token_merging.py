@@ -11,7 +11,7 @@ from ppl.batches import MediaKind
 from ppl.functional.density import relevance_density
 from ppl.functional.token_merging import cluster_means, cluster_tokens
 from ppl.functional.windows import Size3
-from ppl.modules.poolers.base import Pooler, by_kind, required
+from ppl.modules.poolers.base import Pooler, by_kind, check_least, required
 
 
 class TokenMergingPooler(Pooler):
@@ -43,9 +43,7 @@ class TokenMergingPooler(Pooler):
     ) -> None:
         super().__init__()
         targets = {"target": target, "image_target": image_target, "multi_image_target": multi_image_target}
-        for name, value in targets.items():
-            if value is not None and value < 1:
-                raise ValueError(f"got {name}={value}, expected tokens to keep: use an integer >= 1")
+        check_least(1, "tokens to keep", **targets)
         if protection < 0:
             raise ValueError(f"got protection={protection}, expected a number >= 0; 0 protects nothing")
         self.target = target

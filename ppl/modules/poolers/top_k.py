@@ -10,7 +10,7 @@ from torch import Tensor
 from ppl.batches import MediaKind
 from ppl.functional.token_selection import keep_and_pool
 from ppl.functional.windows import Edges, Size3, output_size
-from ppl.modules.poolers.base import Pooler, by_kind, check_views, required
+from ppl.modules.poolers.base import Pooler, by_kind, check_least, check_views, required
 
 
 class TopKPooler(Pooler):
@@ -46,9 +46,7 @@ class TopKPooler(Pooler):
         edges: Edges = "drop",
     ) -> None:
         super().__init__()
-        for name, value in (("k", k), ("image_k", image_k), ("multi_image_k", multi_image_k)):
-            if value is not None and value < 0:
-                raise ValueError(f"got {name}={value}, expected patches to keep: use an integer >= 0")
+        check_least(0, "patches to keep", k=k, image_k=image_k, multi_image_k=multi_image_k)
         self.k = k
         self.image_k = image_k
         self.multi_image_k = multi_image_k

@@ -1,4 +1,6 @@
-from ppl.modules.backbones.mismatches import grouped, listing
+import torch
+
+from ppl.modules.backbones.mismatches import grouped, listing, mismatches
 
 
 def test_layers_are_one_name():
@@ -32,3 +34,13 @@ def test_a_long_list_is_cut_and_counted():
     keys = [f"part_{chr(97 + i)}.weight" for i in range(21)]
     assert listing(keys[:20]) == ", ".join(keys[:20])
     assert listing(keys) == ", ".join(keys[:20]) + ", … (21 keys in all)"
+
+
+def test_tensors_that_one_side_has_alone_or_in_another_shape():
+    stored = {"a": torch.zeros(2), "b": torch.zeros(3, 4), "c": torch.zeros(1)}
+    own = {"b": torch.zeros(4, 3), "c": torch.zeros(1), "d": torch.zeros(2)}
+    assert mismatches("file", stored, own) == [
+        "missing from the file: d",
+        "unknown to the model: a",
+        "b: the file has shape (3, 4), the model (4, 3)",
+    ]

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from transformers.quantizers.quantizers_utils import should_convert_module
 
+from ppl.extras import MissingExtraError
 from ppl.modules.backbones import quantization
 from ppl.modules.backbones.quantization import WHOLE, quantization_config
 from tests.modules.backbones.test_loading import EACH, PARTS
@@ -20,10 +21,10 @@ def test_what_is_not_installed_is_named(monkeypatch, absent):
     monkeypatch.setattr(quantization, "find_spec", lambda name: None if name in absent else name)
     lacking = " and ".join(absent)
     message = (
-        f"got quantization='4bit', expected bitsandbytes and.* but {lacking} cannot be found: "
-        r"pip install 'ppl\[quantization\]'"
+        f"^got quantization='4bit' without {lacking}, expected the extra quantization: "
+        r"pip install 'ppl\[quantization\]', or set quantization: null$"
     )
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(MissingExtraError, match=message):
         quantization_config("4bit", "pretrained", torch.bfloat16)
 
 
