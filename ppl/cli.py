@@ -13,7 +13,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ppl import __version__
-from ppl.commands import ablate, cache, chat, compare, convert, data, export, heatmap, plan, redundancy, replay, score
+from ppl.commands import (
+    ablate,
+    cache,
+    chat,
+    compare,
+    convert,
+    data,
+    demo,
+    export,
+    heatmap,
+    plan,
+    recipes,
+    redundancy,
+    replay,
+    score,
+    serve,
+)
+from ppl.extras import MissingExtraError
 from ppl.runtime import configure_process
 
 LIGHTNING_SUBCOMMANDS = {
@@ -22,6 +39,23 @@ LIGHTNING_SUBCOMMANDS = {
     "test": "loss and accuracy on the test split",
     "predict": "answer the predict split and write the answers as JSONL",
 }
+TOOLS = (
+    recipes,
+    chat,
+    serve,
+    demo,
+    cache,
+    heatmap,
+    ablate,
+    redundancy,
+    convert,
+    plan,
+    data,
+    export,
+    replay,
+    score,
+    compare,
+)
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -35,7 +69,7 @@ def main(args: Sequence[str] | None = None) -> None:
             _train(args)
         else:
             options.run(options)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, MissingExtraError) as error:
         told = None if os.environ.get("PPL_TRACEBACK") == "1" else _told_to_the_user(error)
         if told is None:
             raise
@@ -43,7 +77,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _told_to_the_user(error: BaseException | None) -> BaseException | None:
-    """Find the message of ours, or that of a missing file, in what was raised; anything else is a bug to trace.
+    """Find the message of ours, of a missing file or extra, in what was raised; anything else is a bug to trace.
 
     jsonargparse wraps what a class raises when it is made.
     """
@@ -52,7 +86,7 @@ def _told_to_the_user(error: BaseException | None) -> BaseException | None:
             frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)
         ]  # none if never raised
         ours = bool(files) and Path(files[-1]).is_relative_to(Path(__file__).parent)
-        if isinstance(error, FileNotFoundError) or (ours and isinstance(error, ValueError)):
+        if isinstance(error, FileNotFoundError | MissingExtraError) or (ours and isinstance(error, ValueError)):
             return error
         error = error.__cause__
     return None
@@ -63,14 +97,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ppl",
         description="Prompt-guided pooling for video language models.",
-        epilog="`ppl SUBCOMMAND --help` shows a subcommand's options; recipes live in recipes/. "
+        epilog="`ppl SUBCOMMAND --help` shows a subcommand's options; `ppl recipes` lists and copies recipes. "
         "PPL_TRACEBACK=1 in the environment shows where in the program an error arose.",
     )
     parser.add_argument("--version", action="version", version=f"ppl {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="SUBCOMMAND")
     for name, text in LIGHTNING_SUBCOMMANDS.items():
         commands.add_parser(name, help=text, add_help=False)
-    for command in (chat, cache, heatmap, ablate, redundancy, convert, plan, data, export, replay, score, compare):
+    for command in TOOLS:
         command.add_parser(commands)
     return parser
 

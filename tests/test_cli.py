@@ -130,20 +130,53 @@ def test_chat_holds_a_conversation_over_one_encoding(checkpoint, clip, monkeypat
     open_session = chat.open_session
     monkeypatch.setattr(chat, "open_session", opened)
     monkeypatch.setattr("sys.stdin", io.StringIO("what colour is the square ?\nis there a red ring ?\n\nnot asked ?\n"))
-    main(["chat", str(clip), "--checkpoint", str(checkpoint), "--max-new-tokens", "3"])
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    main(["chat", str(clip), "--checkpoint", str(checkpoint), "--max-new-tokens", "3", "--no-history"])
     (session,) = sessions
     assert [turn.text.split("\n")[-1] for turn in session.history[::2]] == [QUESTION, "is there a red ring ?"]
     answers = [turn.text for turn in session.history[1::2]]
-    printed = capsys.readouterr().out.replace("> ", "").split("\n")
-    assert [line.strip() for line in printed[:2]] == answers
+    assert [line.strip() for line in capsys.readouterr().out.splitlines()] == answers
 
 
 def test_chat_goes_on_after_a_question_it_cannot_take(checkpoint, clip, monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", io.StringIO("red " * 300 + f"\n{QUESTION}\n"))
-    main(["chat", str(clip), "--checkpoint", str(checkpoint), "--max-new-tokens", "3"])
+    with pytest.raises(SystemExit) as stopped:
+        main(["chat", str(clip), "--checkpoint", str(checkpoint), "--max-new-tokens", "3"])
+    assert stopped.value.code == 1
     output = capsys.readouterr()
     assert "302 tokens" in output.err
-    assert output.out.replace("> ", "").strip(), "no answer to the second question"
+    assert output.out.strip(), "no answer to the second question"
+
+
+def test_chat_answers_a_pipe_in_json(checkpoint, clip):
+    said = f"{QUESTION}\n\nis there a red ring ?\n"
+    options = ["--checkpoint", checkpoint, "--device", "cpu", "--max-new-tokens", 3, "--budget", 4]
+    result = ppl("chat", clip, "--json", *options, stdin=said)
+    assert result.returncode == 0, result.stderr
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["question"] for row in rows] == [QUESTION, "is there a red ring ?"]
+    assert all(len(row["answer"].split()) == 3 and row["visual_tokens"] <= 4 for row in rows)
+    assert rows[0]["prompt_tokens"] < rows[1]["prompt_tokens"]
+
+
+def test_chat_answers_a_file_and_goes_on_where_it_ended(checkpoint, clip, tmp_path, capsys):
+    file, answers = tmp_path / "questions.jsonl", tmp_path / "answers.jsonl"
+    rows = [{"id": "a", "video": str(clip), "question": QUESTION}, {"id": "b", "video": "b.mp4", "question": QUESTION}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["chat", "--questions", file, "-o", answers, "--checkpoint", checkpoint, "--max-new-tokens", 3]
+    result = ppl(*words)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert (result.stdout, "1 answered, 0 there already, 1 failed" in result.stderr) == ("", True)
+    first, bad = map(json.loads, answers.read_text().splitlines())
+    assert (first["id"], len(first["answer"].split()), first["model"]) == ("a", 3, str(checkpoint))
+    assert str(tmp_path / "b.mp4") in bad["error"]
+    (tmp_path / "b.mp4").symlink_to(clip)
+    main([str(word) for word in words])
+    assert "1 answered, 1 there already, 0 failed" in capsys.readouterr().err
+    again = [json.loads(line) for line in answers.read_text().splitlines()]
+    assert again[0] == first
+    assert again[1]["answer"] == first["answer"]
 
 
 def test_chat_about_an_image(checkpoint, tmp_path, capsys):

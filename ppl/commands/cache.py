@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ppl.commands.recipe_words import RecipeWords
+from ppl.commands.recipe_words import add_recipe_parser
 
 _EPILOG = """\
 Words that are not its own are read as `ppl fit` reads them, so give it the run's very words:
@@ -24,17 +24,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="of the data; may be given repeatedly (default: train and, if there is one, val)",
     )
     own.add_argument("--dry-run", action="store_true", help="print the size and write nothing")
-    parser = commands.add_parser(
-        "cache",
-        help="compute the frozen vision tower's features ahead of a run: ppl cache -c RECIPE",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-        parents=[own],
-    )
-    parser.add_argument("-c", "--config", action="append", required=True, help="recipe of fine-tuning, then overlays")
-    parser.set_defaults(run=_run)
-    parser.parse_known_args = RecipeWords(parser, own)
+    what = "compute the frozen vision tower's features ahead of a run: ppl cache -c RECIPE"
+    add_recipe_parser(commands, "cache", own, _run, help=what, epilog=_EPILOG)
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -22,9 +22,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_media_arguments(parser: argparse.ArgumentParser) -> None:
+def add_media_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """What `ppl chat` and `ppl heatmap` share: a medium, a checkpoint, and which frames of the clip."""
-    parser.add_argument("media", metavar="VIDEO", help="a video or image file, anything FFmpeg or Pillow reads")
+    number = None if required else "?"
+    text = "a video or image file, anything FFmpeg or Pillow reads"
+    parser.add_argument("media", metavar="VIDEO", nargs=number, help=text)
     add_model_arguments(parser)
     parser.add_argument("--start", type=float, help="start of the clip, in seconds")
     parser.add_argument("--end", type=float, help="end of the clip, in seconds")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ppl.commands.recipe_words import RecipeWords
+from ppl.commands.recipe_words import add_recipe_parser
 
 _EPILOG = """\
 Words that are not its own are read as `ppl fit` reads them, so a run is planned by its very words:
@@ -18,18 +18,8 @@ and on the hub. What is estimated, how, and how well: docs/plan.md."""
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add the subcommand."""
-    own = _own_options()
-    parser = commands.add_parser(
-        "plan",
-        help="parameters, visual tokens, FLOPs and memory of a run, before paying for it: ppl plan -c RECIPE",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-        parents=[own],
-    )
-    parser.add_argument("-c", "--config", action="append", required=True, help="recipe of fine-tuning, then overlays")
-    parser.set_defaults(run=_run)
-    parser.parse_known_args = RecipeWords(parser, own)
+    what = "parameters, visual tokens, FLOPs and memory of a run, before paying for it: ppl plan -c RECIPE"
+    add_recipe_parser(commands, "plan", _own_options(), _run, help=what, epilog=_EPILOG)
 
 
 def _own_options() -> argparse.ArgumentParser:

@@ -3,8 +3,31 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+
+def add_recipe_parser(
+    commands: argparse._SubParsersAction,
+    name: str,
+    own: argparse.ArgumentParser,
+    run: Callable[[argparse.Namespace], None],
+    **texts: str,
+) -> None:
+    """Add a subcommand that takes ``-c`` and the recipe's words beside its own options.
+
+    Args:
+        commands: What to add it to.
+        name: Of the subcommand.
+        own: Its own options.
+        run: Called with the namespace, in which ``recipe`` holds the recipe's words.
+        texts: ``help`` and ``epilog``, whose lines stay as they are.
+    """
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = commands.add_parser(name, formatter_class=formatter, allow_abbrev=False, parents=[own], **texts)
+    parser.add_argument("-c", "--config", action="append", required=True, help="recipe of fine-tuning, then overlays")
+    parser.set_defaults(run=run)
+    parser.parse_known_args = RecipeWords(parser, own)
 
 
 class RecipeWords:

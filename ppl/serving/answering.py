@@ -20,7 +20,8 @@ from ppl.modules.generation import Generation
 from ppl.modules.video_llm import VideoLLM
 from ppl.serving.answers import Answer, RowStreamer
 from ppl.serving.conversation import Policy, conversation_record, embed_conversation, guide_of, pooled_tokens
-from ppl.serving.encoded_media import EncodedMedium, MediaEncoder, Prepared
+from ppl.serving.encoded_media import EncodedMedium
+from ppl.serving.media_encoder import MediaEncoder, Prepared
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,20 @@ class Asked:
     """When it stood in line, by `time.perf_counter`."""
     embeds: Float[Tensor, "1 l d"] | None = field(default=None, init=False)
 
+    @property
+    def num_positions(self) -> int:
+        """Length of the prompt, once `prepare` has made it."""
+        assert self.embeds is not None
+        return self.embeds.shape[1]
+
     def goes_with(self, other: Asked) -> bool:
-        """Whether both can be answered in one batch: lengths may differ, but not how tokens are chosen."""
-        ours, theirs = (replace(asked.question.generation, max_new_tokens=1) for asked in (self, other))
+        """Whether both can be answered in one batch: tokens have to be chosen alike, but answers may end otherwise.
+
+        How media are pooled may differ too: the language model is the same. A seed is for one question alone.
+        """
+        ours, theirs = (
+            replace(asked.question.generation, max_new_tokens=1, stop_strings=()) for asked in (self, other)
+        )
         return ours == theirs and ours.seed is None
 
     def prepare(self, media: MediaEncoder) -> None:
@@ -75,12 +87,13 @@ class Asked:
         start = time.perf_counter()
         before = media.num_found
         encoded = media.encode(self.media)
+        self.media = ()  # with their pixels
         pooling = time.perf_counter()
         record = conversation_record(self.question.turns, encoded)
         guide = guide_of(record.questions, self.question.policy)
         tokens = pooled_tokens(self.model, encoded, guide) if encoded else None
         self.embeds = embed_conversation(self.model, self.processor, record, encoded, tokens)
-        context, positions = self.model.backbone.max_length, self.embeds.shape[1]
+        context, positions = self.model.backbone.max_length, self.num_positions
         self.answer.max_new_tokens = min(self.answer.max_new_tokens, context - positions)
         if self.answer.max_new_tokens < 1:
             self.question.generation.within(context, positions)  # says so
@@ -95,10 +108,13 @@ class Asked:
 
 
 def answer_together(media: MediaEncoder, line: Sequence[Asked]) -> None:
-    """Answer questions that go together; one that cannot be answered fails alone."""
+    """Answer questions that go together; one that cannot be answered fails alone.
+
+    A batch that takes more memory than there is begins again in halves, unless it has said something.
+    """
     ready = []
     for asked in line:
-        if not asked.answer.start():
+        if not asked.answer.is_wanted():
             continue
         try:
             asked.prepare(media)
@@ -106,45 +122,50 @@ def answer_together(media: MediaEncoder, line: Sequence[Asked]) -> None:
             asked.answer.fail(error)
         else:
             ready.append(asked)
-    while ready:
-        batch, ready = _that_fit(ready)
+    most = len(ready)
+    while ready := [asked for asked in ready if asked.answer.is_wanted()]:
+        batch, rest = _that_fit(ready, most)
         try:
             _generate(batch)
-        except Exception as error:  # out of memory, say: the next ones may be smaller
+        except Exception as error:
+            is_new = not any(asked.answer.facts.num_tokens for asked in batch)
+            if isinstance(error, torch.OutOfMemoryError) and len(batch) > 1 and is_new:
+                most = len(batch) // 2
+                continue
             for asked in batch:
                 asked.answer.fail(error)
+        ready = rest
 
 
-def _that_fit(line: Sequence[Asked]) -> tuple[list[Asked], list[Asked]]:
-    """Divide into a batch whose longest prompt leaves room for its longest answer, and the rest."""
-    batch, rest = [], []
+def _that_fit(line: Sequence[Asked], most: int) -> tuple[list[Asked], list[Asked]]:
+    """Divide into a batch of at most so many rows, and the rest.
+
+    Its longest prompt leaves room for its longest answer, and at most half of its prompts' positions are padding.
+    """
+    batch: list[Asked] = []
+    rest = []
     for asked in line:
         rows = [*batch, asked]
-        longest = max(_length(row) for row in rows) + max(row.answer.max_new_tokens for row in rows)
-        (batch if longest <= asked.model.backbone.max_length else rest).append(asked)
+        lengths = [row.num_positions for row in rows]
+        is_dense = max(lengths) * len(rows) <= 2 * sum(lengths)
+        has_room = max(lengths) + max(row.answer.max_new_tokens for row in rows) <= asked.model.backbone.max_length
+        (batch if len(rows) <= most and is_dense and has_room else rest).append(asked)
     return batch, rest
 
 
-def _length(asked: Asked) -> int:
-    assert asked.embeds is not None, "prepared"
-    return asked.embeds.shape[1]
-
-
+@torch.no_grad()
 def _generate(rows: Sequence[Asked]) -> None:
     model, answers = rows[0].model, [asked.answer for asked in rows]
-    tokenizer = model.backbone.tokenizer
     embeds, mask = _padded([asked.embeds for asked in rows if asked.embeds is not None])
-    generation = replace(rows[0].question.generation, max_new_tokens=max(answer.max_new_tokens for answer in answers))
-    streamer = RowStreamer(answers, {tokenizer.eos_token_id, tokenizer.pad_token_id})
-    with torch.no_grad():
-        model.generate(embeds, mask, generation, streamer=streamer, cancelled=[answer.ended for answer in answers])
-    for answer in answers:
-        answer.end("stop")  # a stop string, which ends the row of the batch, is no token
+    longest = max(answer.max_new_tokens for answer in answers)
+    generation = replace(rows[0].question.generation, max_new_tokens=longest, stop_strings=())  # each looks for its own
+    cancelled = [answer.ended for answer in answers]
+    model.generate(embeds, mask, generation, streamer=RowStreamer(answers), cancelled=cancelled)
+    assert all(event.is_set() for event in cancelled), "an end token, or the last token, ends each"
 
 
 def _padded(rows: Sequence[Float[Tensor, "1 _l d"]]) -> tuple[Float[Tensor, "b l d"], Int64[Tensor, "b l"]]:
     """Pad on the left."""
-    flipped = [row[0].flip(0) for row in rows]
-    embeds = pad_sequence(flipped, batch_first=True).flip(1)
-    ones = [torch.ones(len(row), dtype=torch.int64, device=row.device) for row in flipped]
-    return embeds.contiguous(), pad_sequence(ones, batch_first=True).flip(1)
+    ones = [torch.ones(row.shape[1], dtype=torch.int64, device=row.device) for row in rows]
+    embeds = pad_sequence([row[0] for row in rows], batch_first=True, padding_side="left")
+    return embeds, pad_sequence(ones, batch_first=True, padding_side="left")

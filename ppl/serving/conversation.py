@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ppl.datamodules.processing import Processor
-from ppl.datamodules.records import Record, Turn, check_record
+from ppl.datamodules.records import PLACEHOLDER, Record, Turn, check_record
 from ppl.functional.splicing import splice_visual_tokens
 from ppl.modules.video_llm import VideoLLM
 from ppl.serving.encoded_media import EncodedMedium
@@ -21,6 +21,11 @@ from ppl.serving.encoded_media import EncodedMedium
 Policy = Literal["per-turn", "first-turn", "union"]
 """Which questions of a conversation guide pooling: the newest; the first; or all different ones so far, joined by
 blanks as those of a record are in training."""
+
+
+def without_placeholders(text: str) -> str:
+    """What is said in a turn: without the places of media, and with single blanks."""
+    return " ".join(text.replace(PLACEHOLDER, " ").split())
 
 
 def conversation_record(turns: Sequence[Turn], media: Sequence[EncodedMedium]) -> Record:

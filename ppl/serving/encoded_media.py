@@ -1,4 +1,4 @@
-"""Media as they were decoded and encoded, the last used kept: a further question about one costs neither.
+"""Media as they were decoded and encoded, the last used kept.
 
 Axes: t h w frames, rows, columns of patches | c vision channels | H W pixel rows, columns.
 """
@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
 from ppl.batches import MediumInfo
 from ppl.datamodules.media_reading import DecodedMedium
-from ppl.datamodules.medium_keys import key_of, medium_kind
-from ppl.datamodules.processing import PreparedMedium, Processor
+from ppl.datamodules.processing import PreparedMedium
 from ppl.datamodules.records import MediumRef
-from ppl.modules.video_llm import VideoLLM
 
 
 class EncodedMedium(NamedTuple):
@@ -89,7 +85,7 @@ class EncodedMedia:
     def get(self, key: str) -> EncodedMedium | None:
         """Find a medium, which is then the last used."""
         with self._lock:
-            self._drop_old()
+            self._forget_old()
             _, medium = self._media.get(key, (0.0, None))
             if medium is None:
                 return None
@@ -100,7 +96,7 @@ class EncodedMedia:
     def put(self, key: str, medium: EncodedMedium) -> None:
         """Keep a medium under a key that is not empty, and let go of others to make room."""
         with self._lock:
-            self._drop_old()
+            self._forget_old()
             most = self.keeping.memory_gib * 2**30
             if not key or medium.num_bytes > most:
                 return
@@ -112,11 +108,15 @@ class EncodedMedia:
 
     def __len__(self) -> int:
         """Count the media that are kept."""
-        with self._lock:
-            self._drop_old()
-            return len(self._media)
+        self.drop_old()
+        return len(self._media)
 
-    def _drop_old(self) -> None:
+    def drop_old(self) -> None:
+        """Let go of what was not used for too long, now and not at the next use."""
+        with self._lock:
+            self._forget_old()
+
+    def _forget_old(self) -> None:
         oldest = self._clock() - self.keeping.seconds
         for key in [key for key, (used, _) in self._media.items() if used < oldest]:
             self._forget(key)
@@ -124,97 +124,6 @@ class EncodedMedia:
     def _forget(self, key: str) -> None:
         if key in self._media:
             self.num_bytes -= self._media.pop(key)[1].num_bytes
-
-
-class MediaEncoder:
-    """Decodes and encodes the media of conversations.
-
-    `prepare` may run in several threads at once, and decodes what several of them want at the same time only once;
-    `encode` belongs to the thread that runs the model.
-
-    Args:
-        model: In evaluation mode.
-        processor: Reads media as in training.
-        kept: What is kept; shared with nobody whose tower is another.
-    """
-
-    def __init__(self, model: VideoLLM, processor: Processor, kept: EncodedMedia) -> None:
-        self.model = model
-        self.processor = processor
-        self.kept = kept
-        self.num_found = 0
-        self.num_encoded = 0
-        self._lock = Lock()
-        self._decoding: dict[str, Future[tuple[DecodedMedium, PreparedMedium]]] = {}
-
-    def prepare(self, refs: Sequence[MediumRef]) -> list[EncodedMedium | Prepared]:
-        """Find the media of one conversation, or decode and resize them.
-
-        Raises:
-            ValueError: What is there is not such a medium.
-            FileNotFoundError: Nothing is there.
-        """
-        num_images = sum(ref.kind == "image" for ref in refs)
-        return [self._found(ref, num_images) or self._decoded(ref, num_images) for ref in refs]
-
-    @torch.no_grad()
-    def encode(self, media: Sequence[EncodedMedium | Prepared]) -> list[EncodedMedium]:
-        """Run the vision tower over what is not encoded yet."""
-        before = self.num_encoded
-        encoded = [medium if isinstance(medium, EncodedMedium) else self._encoded(medium) for medium in media]
-        self.num_found += len(media) - (self.num_encoded - before)
-        return encoded
-
-    def read(self, refs: Sequence[MediumRef]) -> list[EncodedMedium]:
-        """Do both at once."""
-        return self.encode(self.prepare(refs))
-
-    def _key(self, ref: MediumRef, num_images: int) -> str:
-        reader = self.processor
-        kind = medium_kind(ref.kind, num_images)
-        return key_of(ref, kind, reader.inputs, reader.num_frames, reader.sampler, reader.decoder)
-
-    def _found(self, ref: MediumRef, num_images: int) -> EncodedMedium | None:
-        return self.kept.get(self._key(ref, num_images))
-
-    def _decoded(self, ref: MediumRef, num_images: int) -> Prepared:
-        key = self._key(ref, num_images)
-        with self._lock:
-            future = self._decoding.get(key)
-            is_first = future is None or not key
-            if future is None or not key:
-                future = self._decoding[key] = Future()
-        if is_first:
-            try:
-                decoded = self.processor.read(ref)
-                future.set_result((decoded, self.processor.resize(decoded, num_images)))
-            except BaseException as error:
-                future.set_exception(error)
-            finally:
-                with self._lock:
-                    self._decoding.pop(key, None)
-        return Prepared(key, ref, *future.result())
-
-    def _encoded(self, medium: Prepared) -> EncodedMedium:
-        known = self.kept.get(medium.key)  # another question may have been first
-        if known is not None:
-            return known
-        device = next(self.model.parameters()).device
-        [grid] = self.model.encode(medium.prepared.frames.to(device), [medium.prepared.info])
-        self.num_encoded += 1
-        empty = medium.prepared.frames[:0].clone()  # not a view, which would keep all
-        encoded = EncodedMedium(medium.ref, medium.decoded, medium.prepared._replace(frames=empty), grid)
-        self.kept.put(medium.key, encoded)
-        return encoded
-
-
-class Prepared(NamedTuple):
-    """A medium before the vision tower."""
-
-    key: str
-    ref: MediumRef
-    decoded: DecodedMedium
-    prepared: PreparedMedium
 
 
 def medium_at(path: str | Path, start: float | None = None, end: float | None = None) -> MediumRef:

@@ -1,17 +1,13 @@
-"""One thread that runs a model for many who ask: questions wait in line, and like ones are answered together.
-
-Axes: b l rows, positions | d language channels.
-"""
+"""One thread that runs a model for many who ask: questions wait in line, and like ones are answered together."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from threading import Condition, Thread
-from typing import Any, TypeVar
+from dataclasses import replace
+from threading import Thread
+from typing import TypeVar
 
 from ppl.datamodules.processing import Processor
 from ppl.datamodules.records import MediumRef
@@ -19,41 +15,23 @@ from ppl.modules.poolers.base import Pooler
 from ppl.modules.video_llm import VideoLLM
 from ppl.serving.answering import Asked, Question, answer_together
 from ppl.serving.answers import Answer
-from ppl.serving.encoded_media import EncodedMedia, EncodedMedium, Keeping, MediaEncoder
+from ppl.serving.encoded_media import EncodedMedia, EncodedMedium, Keeping
+from ppl.serving.line import Call, Limits, Line
+from ppl.serving.media_encoder import MediaEncoder, Prepared
 from ppl.serving.variants import for_model, with_budget, with_pooler
 
 Result = TypeVar("Result")
 
-
-@dataclass(frozen=True)
-class Limits:
-    """How much an engine takes on.
-
-    Args:
-        max_waiting: Questions that wait or are being answered; further ones are refused.
-        max_rows: Questions that are answered together.
-        wait_ms: How long a question that could start waits for others to be answered with it.
-        num_readers: Threads that decode media.
-    """
-
-    max_waiting: int = 64
-    max_rows: int = 8
-    wait_ms: float = 5.0
-    num_readers: int = 2
-
-    def __post_init__(self) -> None:
-        for name in ("max_waiting", "max_rows", "num_readers"):
-            if getattr(self, name) < 1:
-                msg = f"got {name}={getattr(self, name)}, expected at least 1"
-                raise ValueError(msg)
-
-
-class FullError(Exception):
-    """As many questions wait as may, or the engine is closing."""
+_IDLE = 60.0
+"""Seconds after which an engine without work looks for media that were kept long enough."""
 
 
 class Engine:
     """Answers questions from any thread.
+
+    A batch of questions is answered to its end before the next begins; those that come meanwhile wait. To let them join
+    would take keys and values that are kept page by page: transformers' ``generate_batch`` has them, but for prompts of
+    token ids alone, and without a streamer or stopping criteria.
 
     Args:
         model: In evaluation mode; from now on only the engine's thread runs it.
@@ -61,6 +39,9 @@ class Engine:
         poolers: Other ways to pool, by the name that questions call them by.
         keeping: How long encoded media are kept.
         limits: How much it takes on.
+
+    Raises:
+        ValueError: The model cannot pool in one of these ways.
     """
 
     def __init__(
@@ -69,17 +50,16 @@ class Engine:
         processor: Processor,
         poolers: Mapping[str, Pooler] | None = None,
         keeping: Keeping = Keeping(),  # noqa: B008  frozen
-        limits: Limits = Limits(),
+        limits: Limits = Limits(),  # noqa: B008  frozen
     ) -> None:
         self.model = model
         self.processor = processor
         self.poolers = dict(poolers or {})
         self.limits = limits
         self.media = MediaEncoder(model, processor, EncodedMedia(keeping))
-        self._open: set[Answer] = set()
-        self._line: deque[Asked | Callable[[], None]] = deque()
-        self._changed = Condition()
-        self._closing = False
+        self._variants: dict[str | None, VideoLLM] = {None: model}
+        self._variants |= {name: with_pooler(model, pooler) for name, pooler in self.poolers.items()}
+        self._line = Line(limits)
         self._readers = ThreadPoolExecutor(limits.num_readers, "reader")
         self._thread = Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
@@ -103,30 +83,37 @@ class Engine:
             time.monotonic() + question.seconds,
         )
         asked = Asked(replace(question, generation=generation), answer, model, processor)
-        with self._changed:
-            if self._closing or len(self._open) >= self.limits.max_waiting:
-                raise FullError
-            self._open.add(answer)
-        answer.report.add_done_callback(lambda _: self._leave(answer))
-        self._readers.submit(self._read, asked)
+        self._line.take_on(answer, lambda: self._readers.submit(self._read, asked))
         return answer
 
     def watch(self, ref: MediumRef) -> Future[EncodedMedium]:
-        """Read and encode a medium; in the line of questions."""
-        found = self._readers.submit(self.media.prepare, [ref])
-        result: Future[EncodedMedium] = Future()
+        """Read and encode a medium; in the line of questions.
 
-        def encode() -> None:
-            _settle(result, lambda: self.media.encode(found.result())[0])
+        Raises:
+            FullError: The line is full, or the engine is closing.
+        """
+        found: Future[list[EncodedMedium | Prepared]] = Future()
+        call = Call(lambda: self.media.encode(found.result())[0])
 
-        found.add_done_callback(lambda _: self._enter(encode))
-        return result
+        def read() -> None:
+            try:
+                found.set_result(self._prepared([ref]))
+            except BaseException as error:  # belongs to whoever watches
+                found.set_exception(error)
+            self._line.enter(call)
+
+        self._line.take_on(call, lambda: self._readers.submit(read))
+        return call.report
 
     def run(self, call: Callable[[VideoLLM], Result]) -> Future[Result]:
-        """Do something with the model between two batches of questions."""
-        result: Future[Result] = Future()
-        self._enter(lambda: _settle(result, lambda: call(self.model)))
-        return result
+        """Do something with the model between two batches of questions.
+
+        Raises:
+            FullError: The line is full, or the engine is closing.
+        """
+        job = Call(lambda: call(self.model))
+        self._line.take_on(job, lambda: self._line.enter(job))
+        return job.report
 
     def variant(self, pooler: str | None, budget: int | None) -> tuple[VideoLLM, Processor]:
         """The model under another pooler.
@@ -134,82 +121,62 @@ class Engine:
         Raises:
             ValueError: There is no such pooler, or it has no budget.
         """
-        if pooler is not None and pooler not in self.poolers:
+        if pooler not in self._variants:
             msg = f"got pooler {pooler!r}, expected one of {', '.join(self.poolers) or 'none: this model has but one'}"
             raise ValueError(msg)
-        if pooler is None and budget is None:
-            return self.model, self.processor
-        chosen = self.model.pooler if pooler is None else self.poolers[pooler]
-        model = with_pooler(self.model, chosen if budget is None else with_budget(chosen, budget))
-        return model, for_model(self.processor, model)
+        model = self._variants[pooler]
+        if budget is not None:
+            model = with_pooler(model, with_budget(model.pooler, budget))
+        return model, self.processor if model is self.model else for_model(self.processor, model)
 
     @property
     def num_open(self) -> int:
-        """Questions that wait or are being answered."""
-        return len(self._open)
+        """Questions, media to watch and calls that wait or are in work."""
+        return self._line.num_open
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether it takes nothing more on, because it was told so or its thread has died."""
+        return self._line.is_closing
 
     def close(self, seconds: float = 30.0) -> None:
-        """Take nothing more, answer for so long what is in line, cancel the rest, and end the threads."""
-        with self._changed:
-            self._closing = True
-            self._changed.wait_for(lambda: not self._open, seconds)
-            left = list(self._open)
-        for answer in left:
-            answer.cancel()
-        self._readers.shutdown()
-        with self._changed:
-            self._changed.notify_all()
+        """Take nothing more on, answer for so long what is in line, cancel the rest, and end the threads.
+
+        What a thread is in the midst of, decoding a medium or a step of the model, it ends first.
+        """
+        self._line.close(seconds)
+        self._readers.shutdown(cancel_futures=True)
         self._thread.join()
 
     def _read(self, asked: Asked) -> None:
         """In a reader's thread: find or decode the media, then stand in line for the model."""
         try:
             start = time.perf_counter()
-            asked.media = self.media.prepare(asked.question.media) if asked.answer.start() else ()
-        except Exception as error:  # whatever it is belongs to whoever asked
+            asked.media = self._prepared(asked.question.media) if asked.answer.is_wanted() else ()
+        except BaseException as error:  # whatever it is belongs to whoever asked
             asked.answer.fail(error)
         else:
             asked.queued = time.perf_counter()
             asked.answer.add(decode=asked.queued - start)
-            self._enter(asked)
+            self._line.enter(asked)
 
-    def _enter(self, job: Asked | Callable[[], None]) -> None:
-        with self._changed:
-            self._line.append(job)
-            self._changed.notify_all()
-
-    def _leave(self, answer: Answer) -> None:
-        with self._changed:
-            self._open.discard(answer)
-            self._changed.notify_all()
+    def _prepared(self, refs: Sequence[MediumRef]) -> list[EncodedMedium | Prepared]:
+        self._line.wait_for_room()
+        return self.media.prepare(refs)
 
     def _run(self) -> None:
-        while (jobs := self._next()) is not None:
-            if isinstance(jobs, list):
-                answer_together(self.media, jobs)
-            else:
-                jobs()
-
-    def _next(self) -> list[Asked] | Callable[[], None] | None:
-        """What to do next; None: nothing any more."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._line or (self._closing and not self._open))
-            if not self._line:
-                return None
-            first = self._line.popleft()
-            if not isinstance(first, Asked):
-                return first
-            if len(self._line) + 1 < self.limits.max_rows:
-                self._changed.wait_for(lambda: len(self._line) + 1 >= self.limits.max_rows, self.limits.wait_ms / 1000)
-            alike = [job for job in self._line if isinstance(job, Asked) and job.goes_with(first)]
-            alike = alike[: self.limits.max_rows - 1]
-            for job in alike:
-                self._line.remove(job)
-            return [first, *alike]
-
-
-def _settle(result: Future[Any], call: Callable[[], Any]) -> None:
-    try:
-        result.set_result(call())
-    except BaseException as error:
-        result.set_exception(error)
+        try:
+            while True:
+                while not self._line.wait(_IDLE):
+                    self.media.kept.drop_old()
+                jobs = self._line.next()
+                if jobs is None:
+                    return
+                if isinstance(jobs, list):
+                    answer_together(self.media, jobs)
+                else:
+                    jobs()
+                del jobs  # with what they hold, before waiting for the next
+        except BaseException as error:  # a fault of ours: nobody is to wait for a thread that is gone
+            self._line.fail(error)
+            raise

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ppl.serving.animation import MOST_GIF_FPS, write_gif, write_mp4
+from ppl.serving.frame_relevance import frame_relevance
 from ppl.serving.launch import open_session
 from ppl.serving.overlays import heatmap_pictures, heatmap_sheet
 
@@ -37,7 +38,8 @@ def run_heatmap(options: argparse.Namespace) -> None:
         raise ValueError(msg)
     session = open_session(options)
     frames = session.frames
-    relevances = [session.relevance(question)[: len(frames)] for question in options.questions]
+    medium, inputs = session.media[-1].info, session.processor.inputs
+    relevances = [frame_relevance(session.relevance(question), medium, inputs) for question in options.questions]
     output.parent.mkdir(parents=True, exist_ok=True)
     if options.format == "png":
         heatmap_sheet(frames, relevances, options.questions).save(output, format="PNG")

@@ -42,8 +42,11 @@ def open_model(
         device: Of torch; ``auto``: the first GPU, if there is one.
         num_frames: Frames sampled from a video; None: as in training.
         cache: Folder to share features in with runs whose tower is the same; None: nowhere.
+
+    Raises:
+        ValueError: There is no such device, or see `ppl.checkpoints.load`.
     """
-    place = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
+    place = _place(device)
     module = load(checkpoint, base).to(place)
     if cache is not None:
         _keep_features(module, cache)
@@ -61,6 +64,18 @@ def open_session(options: argparse.Namespace) -> ChatSession:
         cache=options.cache,
     )
     return ChatSession(opened.model, opened.processor, options.media, options.start, options.end)
+
+
+def _place(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
+        msg = (
+            f"got device {device!r}, expected cpu, or cuda or cuda:1, … that is there ({str(error).partition('. ')[0]})"
+        )
+        raise ValueError(msg) from error
 
 
 def _keep_features(module: TuningModule, folder: str) -> None:

@@ -5,7 +5,7 @@ Axes: t h w frames, rows, columns of patches | n visual tokens | l positions | d
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from threading import Event
 
@@ -20,8 +20,16 @@ from ppl.functional.relevance import relevance_distribution
 from ppl.modules.generation import Generation
 from ppl.modules.poolers.base import Pooler
 from ppl.modules.video_llm import VideoLLM
-from ppl.serving.conversation import Policy, conversation_record, embed_conversation, guide_of, pooled_tokens
-from ppl.serving.encoded_media import EncodedMedia, EncodedMedium, Keeping, MediaEncoder, medium_at
+from ppl.serving.conversation import (
+    Policy,
+    conversation_record,
+    embed_conversation,
+    guide_of,
+    pooled_tokens,
+    without_placeholders,
+)
+from ppl.serving.encoded_media import EncodedMedia, EncodedMedium, Keeping, medium_at
+from ppl.serving.media_encoder import MediaEncoder
 from ppl.serving.prefix_cache import PrefixCache
 from ppl.serving.streaming import stream_answer
 from ppl.serving.variants import for_model, with_pooler
@@ -64,6 +72,9 @@ class ChatSession:
         self.processor = processor
         self.history: list[Turn] = []
         self.media: list[EncodedMedium] = []
+        self.num_prompt_tokens = 0
+        """Positions before the newest answer, visual tokens included."""
+        self.num_answer_tokens = 0
         self._num_asked_about = 0
         self._encoder = MediaEncoder(model, processor, EncodedMedia(Keeping(memory_gib=4.0, seconds=86400.0)))
         self._pooled: tuple[object, Tensor] | None = None
@@ -75,20 +86,52 @@ class ChatSession:
         """Read and encode a further medium; the next question is about it too.
 
         Raises:
-            ValueError: There is no such medium in the file.
+            ValueError: There is no such medium in the file, or an image is to be cut by time.
             FileNotFoundError: There is no file.
         """
-        self.media = self._encoder.read([*(medium.ref for medium in self.media), ref])
+        self._read([*(medium.ref for medium in self.media), ref])
         return self.media[-1]
+
+    def begin(self, turns: Sequence[Turn] = (), refs: Sequence[MediumRef] = ()) -> None:
+        """Begin another conversation; what is encoded stays so for a while, in case it is about the same media.
+
+        Args:
+            turns: What it goes on from; ends with an answer, if there are any.
+            refs: Its media; those without a placeholder in ``turns`` are the next question's.
+
+        Raises:
+            ValueError: There is no such medium in a file.
+            FileNotFoundError: A file is not there.
+        """
+        self._read(refs)
+        self.history = list(turns)
+        self._num_asked_about = sum(turn.text.count(PLACEHOLDER) for turn in turns)
+
+    def undo(self) -> str:
+        """Forget the newest question and its answer, and give the question; media stay, for the next one.
+
+        Raises:
+            ValueError: Nothing was asked.
+        """
+        if len(self.history) < 2:  # nothing, or a system turn
+            msg = "got no question to take back, expected one; ask first"
+            raise ValueError(msg)
+        asked = self.history[-2]
+        self.history = self.history[:-2]
+        self._num_asked_about -= asked.text.count(PLACEHOLDER)
+        return without_placeholders(asked.text)
 
     def switch(self, pooler: Pooler) -> None:
         """Pool in another way from the next question on; all turns so far are read again through it.
 
         Raises:
-            ValueError: The model cannot pool so.
+            ValueError: The model cannot pool so, or not these media; then nothing changes.
         """
-        self.model = with_pooler(self.model, pooler)
-        self.processor = for_model(self.processor, self.model)
+        model = with_pooler(self.model, pooler)
+        for medium in self.media:
+            model.num_visual_tokens(medium.info)
+        self.model = model
+        self.processor = for_model(self.processor, model)
 
     @property
     def frames(self) -> UInt8[Tensor, "t 3 H W"]:
@@ -110,14 +153,19 @@ class ChatSession:
         Closing the iterator before that ends generation, and leaves the history as it was. With beams the answer comes
         at the end, and all of the prompt is run.
 
+        Args:
+            question: In which ``PLACEHOLDER`` may say where new media stand; otherwise they stand before it.
+            generation: How to answer.
+
         Raises:
             ValueError: The prompt does not fit the model, or another answer has joined the history meanwhile.
         """
         num_media = len(self.media)
-        shown = f"{PLACEHOLDER}\n" * (num_media - self._num_asked_about)
+        shown = f"{PLACEHOLDER}\n" * (num_media - self._num_asked_about - question.count(PLACEHOLDER))
         turns = [*self.history, Turn("user", f"{shown}{question}")]
         settings = generation.with_stops(self.processor.template.stop_strings)
         embeds = self._embed(turns)
+        self.num_prompt_tokens, self.num_answer_tokens = embeds.shape[1], 0
         streams = settings.num_beams == 1
         cache = self._prefix.take(embeds) if streams else None
 
@@ -125,6 +173,7 @@ class ChatSession:
         def generate(streamer: BaseStreamer | None, cancelled: Event) -> Tensor:
             mask = torch.ones(embeds.shape[:2], dtype=torch.int64, device=embeds.device)
             tokens = self.model.generate(embeds, mask, settings, streamer=streamer, cancelled=cancelled, cache=cache)
+            self.num_answer_tokens = tokens.shape[1]
             if cache is not None:
                 self._prefix.keep(cache, torch.cat([embeds, self.model.backbone.embed(tokens)], dim=1))
             return tokens
@@ -140,6 +189,14 @@ class ChatSession:
         self.history = [*turns, Turn("assistant", answer.strip())]
         self._num_asked_about = num_media
 
+    def _read(self, refs: Sequence[MediumRef]) -> None:
+        for ref in refs:
+            if ref.kind == "image" and (ref.start, ref.end) != (None, None):
+                msg = f"got {ref.path}, an image, from {ref.start} to {ref.end} s; expected no times"
+                raise ValueError(msg)
+        self.media = self._encoder.read(refs)
+        self._pooled = None
+
     def _embed(self, turns: list[Turn]) -> Float[Tensor, "1 l d"]:
         record = conversation_record(turns, self.media)
         try:
@@ -153,7 +210,7 @@ class ChatSession:
     def _visual_tokens(self, guide: str) -> Float[Tensor, "n d"]:
         """Pool and project, unless the same text did it last, in the same way."""
         model = self.model
-        how = guide if model.pooler.uses_relevance else None, model.pooler, model.pool_site, len(self.media)
+        how = guide if model.pooler.uses_relevance else None, model.pooler, model.pool_site
         if self._pooled is None or self._pooled[0] != how:
             self._pooled = how, pooled_tokens(model, self.media, guide)
         return self._pooled[1]

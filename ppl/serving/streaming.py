@@ -48,7 +48,7 @@ def stream_answer(
     pool = ThreadPoolExecutor(1, "answer")
     worker = pool.submit(run)
     try:
-        for piece in until_stop(texts_of(streamer.queue, tokenizer), stop_strings):
+        for piece in until_stop(texts_of(iter(streamer.queue.get, None), tokenizer), stop_strings):
             pieces.append(piece)
             yield piece
     finally:
@@ -72,7 +72,7 @@ class _Tokens(BaseStreamer):
         """Nothing: generation may still fail."""
 
 
-def texts_of(queue: SimpleQueue[list[int] | None], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+def texts_of(new_tokens: Iterable[list[int]], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
     """Text that each token adds, up to the last whole character; all of them join to what is decoded at once.
 
     Decoders drop the blank that their first token begins with, and join bytes to characters; so all tokens are decoded
@@ -80,7 +80,7 @@ def texts_of(queue: SimpleQueue[list[int] | None], tokenizer: PreTrainedTokenize
     """
     tokens: list[int] = []
     text, shown = "", 0
-    while (new := queue.get()) is not None:
+    for new in new_tokens:
         tokens += new
         text = str(tokenizer.decode(tokens, skip_special_tokens=True))
         whole = text.rstrip(INCOMPLETE)

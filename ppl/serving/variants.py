@@ -49,7 +49,9 @@ def with_pooler(model: VideoLLM, pooler: Pooler) -> VideoLLM:
         ValueError: As for `VideoLLM`.
     """
     other = VideoLLM(model.backbone, pooler, model.aligner, model.positions, model.pool_site, model.cache)
-    return other.train(model.training)
+    other.training = model.training
+    pooler.train(model.training)
+    return other
 
 
 def for_model(processor: Processor, model: VideoLLM) -> Processor:

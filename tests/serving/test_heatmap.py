@@ -3,13 +3,22 @@
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ppl.cli import build_parser, main
+from ppl.datamodules.images import resize_frames
+from ppl.datamodules.processing import Processor
+from ppl.functional.relevance import relevance_distribution
+from ppl.modules.aligners.learned import LearnedAligner
+from ppl.modules.poolers.none import NoPooler
+from ppl.modules.video_llm import VideoLLM
 from ppl.serving import heatmap
-from ppl.serving.overlays import heatmap_pictures, heatmap_sheet
+from ppl.serving.overlays import heatmap_pictures, heatmap_sheet, heatmap_strip
 from ppl.serving.session import ChatSession
-from tests.modules.tiny import inputs_seen
+from tests.modules.test_generation import BACKBONES
+from tests.modules.tiny import CLIP_FOLDER, ROOT, inputs_seen
+from tests.parity.native import template_of
 
 FIRST, SECOND = "what colour is the square ?", "which way does the ring move ?"
 WIDTH, HEIGHT = 96 + 2 * (4 + 192), 22 + 192
@@ -125,3 +134,32 @@ def test_a_rate_out_of_range_is_refused(never_opened, fps):
     assert f"got --fps {fps}, expected 0.1 to 50 pictures a second for gif" in message(
         "clip.mp4", FIRST, "--format", "gif", f"--fps={fps}"
     )
+
+
+def anyres_model(name):
+    """A backbone that tiles images, and an aligner that fits its tower."""
+    backbone = BACKBONES[name](str(ROOT / "recipes/parts/backbones" / name), initialize="random")
+    width = backbone.hf.config.vision_config.hidden_size
+    aligner = LearnedAligner(width, f"local-dir:{CLIP_FOLDER}", None, load_weights=False)
+    return VideoLLM(backbone, NoPooler(), aligner).eval()
+
+
+@pytest.mark.parametrize("size", [(96, 48), (40, 90)], ids=str)
+@pytest.mark.parametrize("name", ["tiny_llava_next", "tiny_internvl"])
+def test_an_image_in_tiles_is_drawn_with_what_lies_in_the_view_of_the_whole(name, size, tmp_path, monkeypatch):
+    """LLaVA-NeXT's first view, InternVL's last. Alone, it has the same relevance but for the sum."""
+    model = anyres_model(name)
+    path, output = tmp_path / "picture.png", tmp_path / "map.png"
+    pixels = torch.randint(256, (1, 3, *reversed(size)), dtype=torch.uint8)
+    Image.fromarray(pixels[0].permute(1, 2, 0).numpy()).save(path)
+    session = ChatSession(model, Processor(model.input_spec, template_of(model)), path)
+    monkeypatch.setattr(heatmap, "open_session", lambda options: session)
+    main(["heatmap", str(path), FIRST, "-o", str(output)])
+    assert len(session.media[0].grid) > 2, "the picture is in tiles"
+    with torch.no_grad():
+        whole = model.backbone.encode_frames(resize_frames(pixels, model.backbone.image_size), "image")
+        prompt = model.aligner.embed_prompts(model.aligner.tokenize([FIRST]))[0]
+        relevance = relevance_distribution(model.relevance(whole, prompt))
+    expected = np.asarray(heatmap_strip(pixels, relevance, FIRST)).astype(int)
+    with Image.open(output) as picture:
+        assert np.abs(np.asarray(picture).astype(int) - expected).max() <= 1  # brightness is rounded

@@ -6,17 +6,20 @@ import pytest
 import torch
 from PIL import Image
 
+from ppl.datamodules.collate import collate
 from ppl.datamodules.processing import Processor
-from ppl.datamodules.records import PLACEHOLDER, Record, Turn
+from ppl.datamodules.records import PLACEHOLDER, MediumRef, Record, Turn
 from ppl.functional.relevance import relevance_distribution
 from ppl.modules.backbones.base import Backbone
 from ppl.modules.generation import Generation, decode_answers
+from ppl.modules.poolers.average import AveragePooler
 from ppl.modules.poolers.weighted import WeightedPooler
-from ppl.serving.prefix_cache import PrefixCache
+from ppl.modules.video_llm import VideoLLM
 from ppl.serving.encoded_media import is_image
+from ppl.serving.prefix_cache import PrefixCache
 from ppl.serving.session import ChatSession
 from tests.modules.test_generation import backbone_model
-from tests.modules.tiny import inputs_seen, plain_model
+from tests.modules.tiny import guided_model, inputs_seen, plain_model
 from tests.parity.native import template_of
 
 FIRST, SECOND = "what colour is the square ?", "which way does the ring move ?"
@@ -320,3 +323,138 @@ def test_the_template_s_stop_strings_count(model, processor, clip):
     session = ChatSession(model, processor, clip)
     assert word not in answer(session, FIRST)
     assert session.history[-1].text
+
+
+def read_as_in_training(model, processor, turns, media):
+    """The embedded prompt of a record written by hand: all media read at once, through the path of training."""
+    refs = [MediumRef(*medium) for medium in media]
+    sample = processor.encode(Record("by hand", turns, refs), for_generation=True)
+    with torch.no_grad():
+        return model.embed(collate([sample], model.input_spec, "left"))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Of unlike shapes, so that tiling is seen."""
+    paths = [tmp_path / "wide.png", tmp_path / "high.png"]
+    for path, size in zip(paths, [(96, 48), (40, 90)], strict=True):
+        Image.fromarray(torch.randint(256, (*reversed(size), 3), dtype=torch.uint8).numpy()).save(path)
+    return [("image", str(path)) for path in paths]
+
+
+@pytest.fixture
+def heard(monkeypatch):
+    """What the language model reads before each answer."""
+    seen = []
+    generate = VideoLLM.generate
+
+    def spy(self, embeds, *args, **options):
+        seen.append(embeds.clone())
+        return generate(self, embeds, *args, **options)
+
+    monkeypatch.setattr(VideoLLM, "generate", spy)
+    return seen
+
+
+PLANS = [("guided", plan) for plan in ("i | i", "v | i", "i | | v i", "i v | i |")]
+PLANS += [("guided", " | i"), ("tiny_internvl", "i | v i"), ("tiny_llava_onevision", "i | i")]
+
+
+@pytest.mark.parametrize(("name", "plan"), PLANS)
+def test_media_added_in_the_middle_stand_as_in_a_record_that_had_them(name, plan, clip, pictures, heard):
+    """An image is another thing beside a second one: what was encoded of it, and its tokens, change with it."""
+    model = guided_model() if name == "guided" else backbone_model(name)
+    processor = Processor(model.input_spec, template_of(model), num_frames=2)
+    session = ChatSession(model, processor, policy="union")
+    images, media, turns = iter(pictures), [], []
+    for number, step in enumerate(plan.split("|")):
+        new = [("video", str(clip)) if kind == "v" else next(images) for kind in step.split()]
+        for kind, path in new:
+            session.add(MediumRef(kind, path))
+        media += new
+        question = f"is {number} there ?"
+        said = "".join(session.ask(question, Generation(max_new_tokens=3)))
+        turns.append(Turn("user", f"{PLACEHOLDER}\n" * len(new) + question))
+        torch.testing.assert_close(heard[-1], read_as_in_training(model, processor, turns, media))
+        assert session.num_prompt_tokens == heard[-1].shape[1]
+        turns.append(Turn("assistant", said.strip()))
+    assert session.history == turns
+
+
+def test_a_placeholder_says_where_a_new_medium_stands(model, processor, clip, pictures, heard):
+    session = ChatSession(model, processor)
+    for medium in pictures:
+        session.add(MediumRef(*medium))
+    question = f"is {PLACEHOLDER} red or {PLACEHOLDER} ?"
+    answer(session, question)
+    expected = read_as_in_training(model, processor, [Turn("user", question)], pictures)
+    torch.testing.assert_close(heard[-1], expected)
+    with pytest.raises(ValueError, match="got 3 placeholders in the user turns; expected 2"):
+        answer(session, f"{PLACEHOLDER} ?")
+
+
+def test_a_conversation_goes_on_from_turns_that_were_had_elsewhere(model, processor, clip, pictures, heard):
+    session = ChatSession(model, processor, clip)
+    answer(session, FIRST)
+    given = [Turn("system", "a b"), Turn("user", f"{PLACEHOLDER}\n{FIRST}"), Turn("assistant", "red")]
+    media = [("video", str(clip)), pictures[0]]
+    with inputs_seen(model.backbone.vision_tower) as seen:
+        session.begin(given, [MediumRef(*medium) for medium in media])
+    assert [len(frames) for frames in seen] == [3], "only the image's views: the video is known"
+    answer(session, SECOND)
+    turns = [*given, Turn("user", f"{PLACEHOLDER}\n{SECOND}")]
+    session.policy = "union"
+    torch.testing.assert_close(session._embed(turns), read_as_in_training(model, processor, turns, media))
+    assert session.history[:-1] == turns
+
+
+def test_a_conversation_that_cannot_begin_leaves_the_one_before(model, processor, clip):
+    session = ChatSession(model, processor, clip)
+    answer(session, FIRST)
+    before = session.history
+    with pytest.raises(FileNotFoundError):
+        session.begin([], [MediumRef("image", "none.png")])
+    assert (session.history, len(session.media)) == (before, 1)
+
+
+def test_a_question_is_forgotten_with_its_answer(model, processor, clip, pictures, heard):
+    session = ChatSession(model, processor, clip)
+    answer(session, FIRST)
+    session.add(MediumRef(*pictures[0]))
+    answer(session, SECOND)
+    with_both = heard[-1]
+    assert session.undo() == SECOND
+    answer(session, SECOND)
+    assert torch.equal(heard[-1], with_both), "the added image is the repeated question's"
+    assert (session.undo(), session.undo()) == (SECOND, FIRST)
+    with pytest.raises(ValueError, match="got no question to take back"):
+        session.undo()
+    answer(session, FIRST)
+    assert session.history[0].text == f"{PLACEHOLDER}\n{PLACEHOLDER}\n{FIRST}"
+
+
+def test_other_media_are_not_answered_with_the_tokens_of_the_last(model, processor, clip, pictures):
+    session = ChatSession(model, processor, policy="first-turn")
+    answers = []
+    for medium in pictures:
+        session.begin([], [MediumRef(*medium)])
+        turns = [Turn("user", f"{PLACEHOLDER}\n{FIRST}")]
+        answers.append(session._embed(turns))
+        assert torch.equal(answers[-1], ChatSession(model, processor, medium[1])._embed(turns))
+
+
+def test_a_pooler_that_cannot_pool_the_media_changes_nothing(model, processor, clip):
+    session = ChatSession(model, processor, clip)
+    before, pooler = session.num_visual_tokens, session.model.pooler
+    with pytest.raises(ValueError, match="does not fit a grid"):
+        session.switch(AveragePooler((9, 3, 2)))
+    assert (session.num_visual_tokens, session.model.pooler) == (before, pooler)
+    session.switch(AveragePooler((4, 3, 3)))
+    assert session.num_visual_tokens == 4
+    answer(session, FIRST)
+    assert session.num_answer_tokens in range(1, LENGTH + 1)
+
+
+def test_an_image_has_no_times(model, processor, pictures):
+    with pytest.raises(ValueError, match=r"wide\.png, an image, from 1\.0 to None s; expected no times"):
+        ChatSession(model, processor, pictures[0][1], start=1.0)
