@@ -61,7 +61,7 @@ def page(reports: dict[str, list[dict[str, Any]]], published: dict[str, Any]) ->
             "",
             "Made by:",
             "",
-            "```sh",
+            "```bash",
             COMMANDS.format(poolers=" ".join(POOLERS)).rstrip(),
             "```",
             "",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.distributed.test_align_gathered import free_port
+from tests.distributed.two_processes import free_port
 from tests.modules.tiny import ROOT
 from tests.recipes.discovery import QUIET, RECIPES, SMALL_QUESTIONS, run
 from tests.test_resume import steps
