@@ -99,12 +99,17 @@ class HttpJudge(Judge):
         return [self.cached(request) for request in requests]
 
     def _ask(self, request: Request) -> None:
+        if self._stopped.is_set():
+            return
         failure = RequestError("was not asked")
         for tried in range(self.patience.retries + 1):
             if tried and self._stopped.wait(self._pause(tried, failure)):
                 return
             try:
                 reply = complete(self.endpoint, request, self.patience.timeout)
+            except EndpointError:
+                self._stopped.set()  # at once: this thread takes the next request before another sees the error
+                raise
             except RequestError as error:
                 failure = error
                 if not error.passes:
@@ -126,6 +131,7 @@ class HttpJudge(Judge):
             self._in_a_row += 1
             given_up = self._in_a_row >= self.patience.failures
         if given_up:
+            self._stopped.set()
             raise EndpointError(
                 f"got no reply from {self.endpoint.url} to {self.patience.failures} requests in a row, the last of "
                 f"which {failure}; expected a judge that answers: is it running, and is its address right? Replies so "

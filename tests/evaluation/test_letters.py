@@ -83,10 +83,12 @@ def test_golden_vectors(text):
     ],
 )
 def test_a_leading_letter_stands_on_its_own(text, letter):
+    """Our own, the sane form of ``check_ans``: nothing else has it."""
     assert leading_letter(text) == letter
 
 
 def test_check_ans_takes_the_first_word_and_nothing_for_anything():
+    """farewellthree/PPLLaVA d5766c8, ``ppllava/test/mvbench/utils.py``, ``check_ans``."""
     assert matches_option("(B) red", "B")
     assert matches_option("(b.", "B")
     assert matches_option("(", "C")

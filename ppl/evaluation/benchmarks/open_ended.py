@@ -131,9 +131,8 @@ class _JudgedProtocol(Protocol):
             "exact_match": exact_match(said, answer),
             "token_f1": token_f1(said, answer),
         }
-        wordnet = wordnet_at_hand()
-        for name, threshold in _WUPS.items():
-            values[name] = None if wordnet is None else wups(said, answer, threshold, wordnet)
+        if (wordnet := wordnet_at_hand()) is not None:
+            values |= {name: wups(said, answer, threshold, wordnet) for name, threshold in _WUPS.items()}
         unread = reply is not None and verdict is None
         return Mark(values, None if unread else said)
 

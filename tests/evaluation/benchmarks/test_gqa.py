@@ -26,6 +26,7 @@ def test_items_and_prompts(root):
     [(Lmms(), 75), (Lmms(keep_blanks=True), 50), (Llava(), 50)],
 )
 def test_letters_alone_or_the_text_without_full_stops(root, protocol, percent):
+    """lmms-eval 0.7.3, ``api/metrics.py``, ``exact_match_hf_evaluate``; LLaVA, ``scripts/convert_gqa_for_eval.py``."""
     texts = ["T-shirt.", "tshirt!", " t-shirt", "a t-shirt"]  # LLaVA's: the first and the third
     numbers, _ = scores(answer(GQA(str(root)), protocol, texts))
     assert numbers["accuracy", "overall"] == percent

@@ -55,6 +55,7 @@ def test_the_model_is_compared_with_gpt_4(root):
     ],
 )
 def test_a_reply_without_ratings_is_counted(root, protocol, relative):
+    """lmms-eval 0.7.3, ``tasks/llava-in-the-wild/utils.py``, ``_parse_comparative_scores``: -1 and -1."""
     judge = ToldJudge("8 4", "I would rather not.", "2,3")
     numbers, report = scores(answer(LlavaBench(str(root)), protocol, ["a", "b", "c"]), judge)
     assert numbers["relative", "overall"] == pytest.approx(relative)
@@ -64,6 +65,7 @@ def test_a_reply_without_ratings_is_counted(root, protocol, relative):
 
 
 def test_their_script_wants_two_numbers_and_no_more(root):
+    """haotian-liu/LLaVA 181a2f8, ``llava/eval/eval_gpt_review_bench.py``, ``parse_score``."""
     numbers, report = scores(
         answer(LlavaBench(str(root)), Official(average_failed=False), ["a", "b", "c"]),
         ToldJudge("8 4", "Scores: 10 5", "8, 9"),  # a comma and a blank make three words

@@ -116,6 +116,7 @@ def test_what_is_an_answer_already_needs_no_judge(root):
 
 
 def test_a_judge_reads_the_answer_out(root):
+    """lupantech/MathVista 0a520c4, ``evaluation/calculate_score.py``, ``normalize_extracted_answer``."""
     texts = ["it is (B)", "seven", "one and a half", "from 1 to 2"]
     judge = ToldJudge("(b)", "7.9", "1.46", "[1, 3]")
     numbers, _ = scores(answer(MathVista(str(root)), Official(), texts), judge)
@@ -131,6 +132,7 @@ def test_a_judge_reads_the_answer_out(root):
     ],
 )
 def test_lmms_takes_the_closest_option_and_refuses_to_round_to_a_float(root, protocol, right, unread):
+    """lmms-eval 0.7.3, ``tasks/mathvista/mathvista_evals.py``: ``extract_answer``, ``normalize_extracted_answer``."""
     # nothing said: "two" is the shortest option; "eight" is no integer; 1.5 is right but for round(1.5, 1.0)
     numbers, report = scores(answer(MathVista(str(root)), protocol, ["", "seven", "1.5", ""]), ToldJudge("eight"))
     kinds = ("text", "integer", "float", "list")

@@ -49,6 +49,7 @@ def test_a_judge_goes_on_with_a_table(root):
 @pytest.mark.parametrize(("protocol", "mean"), [(Lmms(), 25), (Lmms(unread_is_zero=False), 50), (Official(), 50)])
 @pytest.mark.parametrize("reply", ["I think 1.0", "7", ""])
 def test_a_reply_without_a_number_is_counted_and_worth_nothing_or_zero(root, protocol, mean, reply):
+    """lmms-eval 0.7.3, ``tasks/mmvet/utils.py``, ``mmvet_process_results``: 0 after its retries."""
     numbers, report = scores(answer(MMVet(str(root)), protocol, ["a", "b"]), ToldJudge(reply, "0.5"))
     assert numbers["score", "overall"] == mean
     assert report.malformed == 1
