@@ -52,6 +52,7 @@ bench: .venv/.installed  ## measure pooling, time to first token, loading, the a
 	@$(BIN)/python -m benchmarks.cache
 	@$(BIN)/python -m benchmarks.watching
 	@$(BIN)/python -m benchmarks.training
+	@$(BIN)/python -m benchmarks.serving
 	@$(BIN)/python -m benchmarks.embedded
 	@$(BIN)/python -m benchmarks.positions
 	@$(BIN)/python -m benchmarks.evaluation

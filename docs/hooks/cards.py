@@ -37,9 +37,11 @@ def card_of(path: Path) -> str:
     accumulated = trainer.get("accumulate_grad_batches", 1)
     facts |= {"precision": trainer.get("precision", "32-true"), "epochs": trainer["max_epochs"]}
     facts |= {"batches accumulated": accumulated, "seed": recipe["seed_everything"]}
-    facts |= {"visual tokens of a video": TO_FILL_IN}
+    facts |= {"visual tokens of a video": TO_FILL_IN} if "pooler" in recipe["model"]["init_args"] else {}
     command = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").partition("      (")[0]
-    opening = f"Made by [ppl](https://github.com/farewellthree/PPLLaVA):\n\n```bash\n{command}\n```\n"
+    opening = (
+        f"Made by `ppl`, a framework for [PPLLaVA](https://arxiv.org/abs/2411.02327):\n\n```bash\n{command}\n```\n"
+    )
     return model_card(path.stem, recipe["model"], facts, opening)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from docstring_parser import parse_from_object
 from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.strategies import Strategy
 
@@ -26,7 +27,7 @@ as the path of a file; a dataclass is written without `class_path`. How recipes 
 """
 PACKAGES = ("modules", "datamodules", "callbacks", "strategies", "saving", "evaluation")
 OTHERS = ("ppl.serving.sample_predictions",)
-ROOTS = (LightningModule, LightningDataModule, Callback, Strategy, CheckpointIO)
+ROOTS = (LightningModule, LightningDataModule, Callback, Logger, Strategy, CheckpointIO)
 
 
 def recipe_arguments_page() -> str:

@@ -89,8 +89,3 @@ def read_answers(path: str | Path) -> list[Answer]:
 def write_results(path: str | Path, results: Iterable[CellResult]) -> None:
     """Write one JSON line a cell."""
     Path(path).write_text("".join(json.dumps(result.as_dict()) + "\n" for result in results))
-
-
-def read_results(path: str | Path) -> list[CellResult]:
-    """Read what `write_results` wrote."""
-    return [CellResult(**json.loads(line)) for line in Path(path).read_text().splitlines()]

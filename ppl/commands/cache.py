@@ -25,7 +25,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     own.add_argument("--dry-run", action="store_true", help="print the size and write nothing")
     what = "compute the frozen vision tower's features ahead of a run: ppl cache -c RECIPE"
-    add_recipe_parser(commands, "cache", own, _run, help=what, epilog=_EPILOG)
+    add_recipe_parser(commands, "cache", own, _run, what, _EPILOG)
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ and on the hub. What is estimated, how, and how well: docs/plan.md."""
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add the subcommand."""
     what = "parameters, visual tokens, FLOPs and memory of a run, before paying for it: ppl plan -c RECIPE"
-    add_recipe_parser(commands, "plan", _own_options(), _run, help=what, epilog=_EPILOG)
+    add_recipe_parser(commands, "plan", _own_options(), _run, what, _EPILOG)
 
 
 def _own_options() -> argparse.ArgumentParser:

@@ -12,7 +12,8 @@ def add_recipe_parser(
     name: str,
     own: argparse.ArgumentParser,
     run: Callable[[argparse.Namespace], None],
-    **texts: str,
+    what: str,
+    epilog: str,
 ) -> None:
     """Add a subcommand that takes ``-c`` and the recipe's words beside its own options.
 
@@ -21,10 +22,13 @@ def add_recipe_parser(
         name: Of the subcommand.
         own: Its own options.
         run: Called with the namespace, in which ``recipe`` holds the recipe's words.
-        texts: ``help`` and ``epilog``, whose lines stay as they are.
+        what: It does, in a line.
+        epilog: Of its help; lines stay as they are.
     """
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = commands.add_parser(name, formatter_class=formatter, allow_abbrev=False, parents=[own], **texts)
+    parser = commands.add_parser(
+        name, help=what, epilog=epilog, formatter_class=formatter, allow_abbrev=False, parents=[own]
+    )
     parser.add_argument("-c", "--config", action="append", required=True, help="recipe of fine-tuning, then overlays")
     parser.set_defaults(run=run)
     parser.parse_known_args = RecipeWords(parser, own)

@@ -13,9 +13,10 @@ Answer questions about videos and images over HTTP, as OpenAI's chat completions
   ppl serve --checkpoint exported/ &
   curl http://127.0.0.1:8000/v1/models
 
+  from pathlib import Path
   from openai import OpenAI
   client = OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none")
-  clip = client.files.create(file=open("clip.mp4", "rb"), purpose="user_data")
+  clip = client.files.create(file=Path("clip.mp4"), purpose="user_data")
   parts = [{"type": "video_url", "video_url": {"url": clip.id}}, {"type": "text", "text": "Who opens the door?"}]
   client.chat.completions.create(model="exported", messages=[{"role": "user", "content": parts}])
 
@@ -87,7 +88,7 @@ _IN_ALL = {
 }
 
 
-def _add_limits(group: argparse._ArgumentGroup, limits: dict[str, tuple[float, str]]) -> None:
+def _add_limits(group: argparse._ArgumentGroup, limits: dict[str, tuple[int | float, str]]) -> None:
     for option, (default, text) in limits.items():
         group.add_argument(
             option, type=type(default), default=default, metavar="N", help=f"{text} (default: {default:g})"

@@ -74,7 +74,8 @@ def write_card(module: TuningModule, folder: Path, name: str, base: str | None) 
         adapter = str(Path(ADAPTER).parent)
         plain = f"PeftModel.from_pretrained({kind}.from_pretrained({base!r}), {f'{name}/{adapter}'!r})"
     opening = (
-        f"A video language model of `{kind}`, tuned with [ppl](https://github.com/farewellthree/PPLLaVA).\n"
+        f"A video language model of `{kind}`, tuned with `ppl`, a framework for "
+        "[PPLLaVA](https://arxiv.org/abs/2411.02327).\n"
         f"Its visual tokens are pooled by `{type(pooler).__name__}`"
         + (" under the prompt's guidance.\n\n" if pooler.uses_relevance else ".\n\n")
         + f"```bash\nppl chat --checkpoint {name} clip.mp4 'What happens?'  # as it was trained, with pooling\n```\n\n"

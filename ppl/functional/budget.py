@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from ppl.functional.windows import Size3
 
-PREFERRED = (2, 3, 3)
-"""PPLLaVA's window: pooling rows and columns costs little, pooling frames much (Figs. 3 and 4)."""
-
 
 def budget_kernel(size: Size3, budget: int, *, frames_may_merge: bool = True) -> Size3:
     """Choose a window that tiles a grid, a smaller last one included (``edges: pad``), within a budget of windows.
@@ -16,8 +13,9 @@ def budget_kernel(size: Size3, budget: int, *, frames_may_merge: bool = True) ->
 
         (budget / windows) * (most stretched axis / least stretched axis),
 
-    where an axis is stretched by the window's extent over that of (2, 3, 3): budget that stays unused counts as much as
-    a window that is out of shape. Where frames may not merge, only rows and columns are compared. Of equals, the one
+    where an axis is stretched by the window's extent over that of (2, 3, 3), PPLLaVA's window (pooling rows and columns
+    costs little, pooling frames much: Figs. 3 and 4): budget that stays unused counts as much as a window that is out
+    of shape. Where frames may not merge, only rows and columns are compared. Of equals, the one
     with the fewest frames, then the most nearly square, then the lowest.
 
     Args:

@@ -23,11 +23,6 @@ class AnswerLogProbs(NamedTuple):
     """Sum over a sequence's labelled tokens, in fp32 at least."""
     num_tokens: Int64[Tensor, " b"]
 
-    @property
-    def mean(self) -> Float[Tensor, " b"]:
-        """Average over a sequence's labelled tokens."""
-        return self.total / self.num_tokens
-
 
 def answer_logprobs(
     hidden: Float[Tensor, "b l d"],

@@ -72,8 +72,6 @@ class FeatureFolder:
         self.folder = Path(folder)
         self.storage: Storage = storage
         self.compression: Compression = compression
-        self.num_broken = 0
-        """Files that were not what was written, and are gone."""
 
     def file(self, key: str) -> Path:
         """Where a key's grid is, or would be."""
@@ -81,7 +79,7 @@ class FeatureFolder:
         return self.folder / digest[:2] / f"{digest}{_ENDINGS[self.compression]}"
 
     def read(self, key: str) -> Packed | None:
-        """Read a grid, or nothing: there is no file, or it is broken, which is said, counted and ends the file."""
+        """Read a grid, or nothing: there is no file, or it is broken, which is said and ends the file."""
         file = self.file(key)
         try:
             while True:
@@ -142,7 +140,6 @@ class FeatureFolder:
         return len(old)
 
     def _broken(self, file: Path, why: str) -> None:
-        self.num_broken += 1
         file.unlink(missing_ok=True)
         warnings.warn(f"{file} was broken ({why}); it is removed and its features are computed again", stacklevel=4)
 

@@ -58,8 +58,7 @@ class Asked:
     processor: Processor
     """Of that model."""
     media: Sequence[EncodedMedium | Prepared] = ()
-    queued: float = 0.0
-    """When it stood in line, by `time.perf_counter`."""
+    came: float = field(default_factory=time.perf_counter, init=False)
     embeds: Float[Tensor, "1 l d"] | None = field(default=None, init=False)
 
     @property
@@ -98,13 +97,18 @@ class Asked:
         if self.answer.max_new_tokens < 1:
             self.question.generation.within(context, positions)  # says so
         end = time.perf_counter()
-        self.answer.add(queue=start - self.queued, encode=pooling - start, pool=end - pooling)
+        self.answer.add(encode=pooling - start, pool=end - pooling)
         self.answer.facts = replace(
             self.answer.facts,
             num_prompt_tokens=positions,
             num_visual_tokens=0 if tokens is None else len(tokens),
             num_found=media.num_found - before,
         )
+
+    def begin(self) -> None:
+        """Note how long it waited: all the time up to now in which nothing was done for it alone."""
+        waited = time.perf_counter() - self.came
+        self.answer.add(queue=waited - sum(self.answer.facts.milliseconds.values()) / 1000)
 
 
 def answer_together(media: MediaEncoder, line: Sequence[Asked]) -> None:
@@ -160,6 +164,8 @@ def _generate(rows: Sequence[Asked]) -> None:
     longest = max(answer.max_new_tokens for answer in answers)
     generation = replace(rows[0].question.generation, max_new_tokens=longest, stop_strings=())  # each looks for its own
     cancelled = [answer.ended for answer in answers]
+    for asked in rows:
+        asked.begin()
     model.generate(embeds, mask, generation, streamer=RowStreamer(answers), cancelled=cancelled)
     assert all(event.is_set() for event in cancelled), "an end token, or the last token, ends each"
 

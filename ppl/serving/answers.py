@@ -40,8 +40,10 @@ class Report:
     num_tokens: int = 0
     """Of the answer."""
     milliseconds: Mapping[str, float] = field(default_factory=dict)
-    """Of the stages ``decode``, ``queue``, ``encode``, ``pool``, ``prefill`` and ``tokens``, as far as it got; the last
-    two are those of all questions that were answered together."""
+    """Of the stages ``decode``, ``queue``, ``encode``, ``pool``, ``prefill`` and ``tokens``, as far as it got.
+
+    They add up to the time since it was asked: ``queue`` is all before prefill in which nothing was done for it alone;
+    the last two are those of all questions that were answered together."""
     num_rows: int = 0
     """Questions that were answered together, this one included."""
     num_found: int = 0

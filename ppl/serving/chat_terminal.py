@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,8 +30,9 @@ def converse(dialogue: Dialogue, output: ChatOutput, history: Path | None) -> No
         history: Keeps the lines for the next conversation; None: nothing does.
     """
     output.say("ask; /help lists commands, an empty line ends")
-    with kept_lines(history, output):
+    with kept_lines(history, output) as keep:
         while line := _read():
+            keep()
             try:
                 if line.startswith("/") and not line.startswith("//"):
                     output.say(run_command(dialogue, line))
@@ -51,26 +52,29 @@ def history_file() -> Path:
 
 
 @contextmanager
-def kept_lines(file: Path | None, output: ChatOutput) -> Iterator[None]:
-    """Let the arrow keys find the lines of earlier conversations, and add this one's to them at the end."""
+def kept_lines(file: Path | None, output: ChatOutput) -> Iterator[Callable[[], None]]:
+    """Let the arrow keys find the lines of earlier conversations; what is yielded adds this one's newest to them."""
     if readline is None or file is None:
-        yield
+        yield lambda: None
         return
     readline.clear_history()
+    readline.set_history_length(_MOST_LINES)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch(mode=0o600)  # questions are nobody else's business
         readline.read_history_file(file)
     except OSError as error:
         output.say(f"lines are not kept: {error}")
-        yield
+        yield lambda: None
         return
-    known = readline.get_current_history_length()
-    try:
-        yield
-    finally:
-        readline.set_history_length(_MOST_LINES)
-        readline.append_history_file(readline.get_current_history_length() - known, file)
+    lines, known = readline, readline.get_current_history_length()
+
+    def keep() -> None:
+        nonlocal known
+        new, known = lines.get_current_history_length() - known, lines.get_current_history_length()
+        lines.append_history_file(new, file)
+
+    yield keep
 
 
 def _read() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from threading import Thread
@@ -96,8 +96,9 @@ class Engine:
         call = Call(lambda: self.media.encode(found.result())[0])
 
         def read() -> None:
+            self._line.wait_for_room()
             try:
-                found.set_result(self._prepared([ref]))
+                found.set_result(self.media.prepare([ref]))
             except BaseException as error:  # belongs to whoever watches
                 found.set_exception(error)
             self._line.enter(call)
@@ -150,19 +151,15 @@ class Engine:
 
     def _read(self, asked: Asked) -> None:
         """In a reader's thread: find or decode the media, then stand in line for the model."""
+        self._line.wait_for_room()
+        start = time.perf_counter()
         try:
-            start = time.perf_counter()
-            asked.media = self._prepared(asked.question.media) if asked.answer.is_wanted() else ()
+            asked.media = self.media.prepare(asked.question.media) if asked.answer.is_wanted() else ()
         except BaseException as error:  # whatever it is belongs to whoever asked
             asked.answer.fail(error)
         else:
-            asked.queued = time.perf_counter()
-            asked.answer.add(decode=asked.queued - start)
+            asked.answer.add(decode=time.perf_counter() - start)
             self._line.enter(asked)
-
-    def _prepared(self, refs: Sequence[MediumRef]) -> list[EncodedMedium | Prepared]:
-        self._line.wait_for_room()
-        return self.media.prepare(refs)
 
     def _run(self) -> None:
         try:

@@ -86,7 +86,7 @@ class Line:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.is_closing = False
-        self._open: set[Answer | Call[Any]] = set()
+        self._open: dict[Future[Any], Answer | Call[Any]] = {}
         self._ready: deque[Asked | Call[Any]] = deque()
         self._changed = Condition()
 
@@ -111,8 +111,8 @@ class Line:
                 msg = f"got a question while {why}, expected fewer than {self.limits.max_waiting}; ask again later"
                 raise FullError(msg)
             begin()  # here, so that closing comes before or after
-            self._open.add(job)
-        job.report.add_done_callback(lambda _: self._leave(job))
+            self._open[job.report] = job
+        job.report.add_done_callback(self._leave)  # which holds no job: what one holds goes with it
 
     def enter(self, job: Asked | Call[Any]) -> None:
         """Stand ready for the model."""
@@ -155,7 +155,7 @@ class Line:
             self.is_closing = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._open, seconds)
-            left = list(self._open)
+            left = list(self._open.values())
         for job in left:
             job.cancel()
 
@@ -165,14 +165,14 @@ class Line:
             self.is_closing = True
             self._ready.clear()
             self._changed.notify_all()
-            left = list(self._open)
+            left = list(self._open.values())
         for job in left:
             job.fail(error)
 
     def _is_over(self) -> bool:
         return self.is_closing and not self._open
 
-    def _leave(self, job: Answer | Call[Any]) -> None:
+    def _leave(self, report: Future[Any]) -> None:
         with self._changed:
-            self._open.discard(job)
+            self._open.pop(report, None)
             self._changed.notify_all()

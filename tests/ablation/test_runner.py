@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ppl.ablation.cell import begun, finish
 from ppl.ablation.grid import Grid, alone
-from ppl.ablation.results import read_answers, read_results
+from ppl.ablation.results import CellResult, read_answers
 from ppl.ablation.runner import Runner, devices
 from ppl.ablation.spec import Ablation, Preparation, RowSpec
 from tests.modules.tiny import ROOT
@@ -40,6 +40,10 @@ GRID = {
     },
     "random": {"arguments": ["--model.pooler=recipes/parts/poolers/random.yaml", "--model.pooler.init_args.keep=16"]},
 }
+
+
+def results_in(folder):
+    return [CellResult(**json.loads(line)) for line in (folder / "results.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture
@@ -92,7 +96,7 @@ def test_a_killed_grid_goes_on_where_it_was_and_a_failing_cell_stops_nothing(tmp
     printed = (tmp_path / "printed.txt").read_text()
     assert kept.stat().st_mtime_ns == before, "a finished cell is not run again"
     assert "failed too_large, seed 0: ValueError: kernel_size=(2, 9, 9) does not fit" in " ".join(printed.split())
-    results = {result.row: result for result in read_results(out / "results.jsonl")}
+    results = {result.row: result for result in results_in(out)}
     assert list(results) == ["weighted", "too_large", "average", "random"]
     assert "does not fit a grid" in results["too_large"].error
     for row in ("weighted", "average", "random"):
@@ -155,7 +159,7 @@ def test_a_failing_preparation_fails_its_seed_alone(tmp_path, monkeypatch):
     grid = Grid(ablation, tmp_path, [], Console())
     grid.run(Runner(["cpu"], Console()))
     grid.report()
-    errors = {(result.row, result.seed): result.error for result in read_results(tmp_path / "results.jsonl")}
+    errors = {(result.row, result.seed): result.error for result in results_in(tmp_path)}
     rows = ("one", "average", "random")
     assert errors == {
         **{(row, 0): "" for row in rows},

@@ -1,3 +1,5 @@
+from unittest.mock import Mock
+
 import pytest
 from lightning import LightningDataModule, LightningModule
 from torch.utils.data import DataLoader
@@ -39,5 +41,6 @@ def test_words_right_and_exact_by_hand(tmp_path):
 
 def test_nothing_is_asked_in_the_check_before_training(tmp_path):
     trainer = quiet_trainer(tmp_path)
-    trainer.sanity_checking = True
-    GeneratedAnswers().on_validation_epoch_end(trainer, None)
+    trainer.sanity_checking, model = True, Mock()
+    GeneratedAnswers().on_validation_epoch_end(trainer, model)
+    assert model.mock_calls == []

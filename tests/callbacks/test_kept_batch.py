@@ -73,7 +73,7 @@ def test_a_foreign_batch_calls_nothing_else(tmp_path):
     write_batch(tmp_path, KeptBatch({"x": torch.ones(1)}, 0, {}))
     foreign = {"seed": 0, "notes": {}, "batch": {"class": "dataclass", "fields": {"dict": {}}}}
     (tmp_path / "batch.json").write_text(json.dumps(foreign))
-    with pytest.raises(ValueError, match="got the class dataclass in a kept batch, expected .* MediumInfo"):
+    with pytest.raises(ValueError, match=r"got the class dataclass in a kept batch, expected .* MediumInfo"):
         read_batch(tmp_path)
 
 

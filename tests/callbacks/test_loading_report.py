@@ -32,8 +32,9 @@ def test_replaced_samples_are_told_in_the_end():
         LoadingReport().on_train_end(trainer(Counted(padding=0.25, bad_samples=2.0)), Mock(spec=LightningModule))
 
 
-def test_without_bad_samples_nothing_warns():
+def test_without_bad_samples_nothing_warns(recwarn):
     LoadingReport().on_train_end(trainer(Counted(padding=0.25, bad_samples=0.0)), Mock(spec=LightningModule))
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import yaml
 
 from ppl.cli import LIGHTNING_SUBCOMMANDS, main
 from ppl.datamodules.annotations import read_records
+from ppl.planning.recipe import read_recipe
 from tests.docs.blocks import PAGES, inline, read
 from tests.docs.fates import ONLY_PARSED, PROGRAMS, check, check_words, mentioned
 from tests.docs.shell import calls, programs
@@ -22,6 +24,13 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 BASE = "recipes/experiments/sft_llava_next.yaml"
 ASKING = ["predict", "--model=ppl.checkpoints.load", "--model.path=last.ckpt"]
+OPTION = re.compile(r"--(model|data|trainer)\.[\w.]+=[^…]+")
+BASES = [
+    ["-c", BASE, "-c", "recipes/overlays/lora.yaml"],
+    *(["-c", f"recipes/experiments/{name}.yaml"] for name in ("sft_video_llava", "sft_llava_video", "sft_internvl3")),
+    *(["-c", f"recipes/experiments/{name}.yaml"] for name in ("dpo_llava_next", "align_internvl3", "tiny_sft")),
+    *(["-c", f"recipes/eval/{name}.yaml"] for name in ("videomme", "msvdqa", "embedded_world", "mmbench_en")),
+]
 LANGUAGES = {"bash", "python", "yaml", "json", "text"}
 """``text`` is what a program prints, or a figure; all others are checked."""
 QUICK = {"docs/how_it_works.md", "docs/write_a_pooler.md"}
@@ -85,6 +94,23 @@ def test_every_command_in_the_text_is_accepted(page, world, monkeypatch):
             check_words(words[1:])
         else:
             mentioned(words[1:])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_every_value_in_the_text_is_accepted(page, world, monkeypatch):
+    """By one of the recipes that it may be meant for."""
+    monkeypatch.chdir(world)
+    texts = [text for text in inline(page) if OPTION.fullmatch(text.replace("'", ""))]
+    assert [text for text in texts if not any(accepts(base, text.replace("'", "").split()) for base in BASES)] == []
+
+
+def accepts(base, words):
+    try:
+        read_recipe([*base, *words], needs_model=False)
+    except ValueError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("page", PAGES)

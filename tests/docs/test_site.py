@@ -19,10 +19,14 @@ LOADING = {"audio", "embed", "iframe", "img", "link", "object", "script", "sourc
 NOT_LOADED = {"alternate", "canonical", "next", "prev"}
 """Relations of a ``link`` that only say something."""
 PICTURES = {
-    "docs/heatmap.png": "python -m benchmarks.demo",
-    "docs/tiny_pooling.png": "ppl ablate -c recipes/ablations/tiny_pooling.yaml",
+    "docs/heatmap.png": ("python -m benchmarks.demo", "runs/demo/heatmap.png"),
+    "docs/page.png": ("python -m benchmarks.page", "docs/page.png"),
+    "docs/tiny_pooling.png": (
+        "ppl ablate -c recipes/ablations/tiny_pooling.yaml",
+        "runs/ablations/tiny_pooling/pareto.png",
+    ),
 }
-"""Picture -> the committed command that makes it."""
+"""Picture -> the committed command that makes it, and where; it is copied from there."""
 
 
 class Loaded(HTMLParser):
@@ -106,6 +110,10 @@ def test_every_picture_has_a_command():
         for path in (ROOT / "docs").rglob(f"*.{kind}")
     }
     assert pictures == set(PICTURES)
-    for command in PICTURES.values():
+    for command, written in PICTURES.values():
         program, *words = command.split()
-        assert any((ROOT / word.replace(".", "/")).with_suffix(".py").is_file() for word in words) or program == "ppl"
+        named = [ROOT / word for word in words if word.endswith(".yaml")]
+        named += [ROOT / f"{words[1].replace('.', '/')}.py"] if program == "python" else []
+        (made_by,) = named
+        assert made_by.is_file()
+        assert written.split("/")[1 if program == "python" else 2] in made_by.read_text()

@@ -39,6 +39,7 @@ TWO_STEPS = (
     "--trainer.num_nodes=1",
 )
 PARTS = re.compile(r"recipes/parts/(backbones|aligners)/(\w+)\.yaml")
+ALONE = ("--trainer.accelerator=cpu", "--data.num_workers=0")
 SPLITS = ("train", "val", "test")
 SMALL = ("--data.num_questions", "--data.num_videos", "--data.num_workers")
 """Words of `tests.recipes.discovery.small` that are not to be overruled."""
@@ -50,6 +51,8 @@ def make(folder):
     file = write_conversations(folder / "videos")
     for name in ("train", "val", "test", "questions"):
         shutil.copy(file, folder / f"{name}.jsonl")
+    items = [json.loads(line) for line in file.read_text().splitlines()]
+    (folder / "train.json").write_text(json.dumps(items))
     write_video(folder / "clip.mp4", render(random_scene(np.random.default_rng(0))))
     shutil.copy(folder / "clip.mp4", folder / "other.mp4")
     shutil.copy(folder / "videos/red.png", folder / "picture.png")
@@ -58,7 +61,7 @@ def make(folder):
     (folder / "videomme").symlink_to("benchmarks/videomme")
     (folder / "benchmarks/results/leaderboard").mkdir(parents=True)
     write_benchmark(folder / "runs/embedded_world", num_videos=1)
-    for name in ("my-model", "llava-video-7b"):
+    for name in ("exported", "llava-video-7b"):
         (folder / name).mkdir()
         part = ROOT / "recipes/parts/backbones/tiny_llava_onevision.yaml"
         shutil.copy(part, folder / name / "backbone.yaml")
@@ -70,6 +73,7 @@ def make(folder):
 
 def finish_runs(folder):
     """Train the checkpoints that commands name, two steps each."""
+    shutil.rmtree(folder / "exported")  # pages write their own
     for name in ("tiny_align", "tiny_sft", "sft_llava_next"):
         run(*small_words(["fit", "-c", f"recipes/experiments/{name}.yaml"], folder))
     for name in ("demo/weighted", "tiny_long_answers"):
@@ -122,7 +126,7 @@ def small_words(words, folder):
     files, options = _split(words[len(head) :])
     experiments = [file for file in files if "/experiments/" in file]
     if not experiments:  # a benchmark, or a run's own config, which is small already
-        return [*head, *_configs(files), *options, *(["--trainer.accelerator=cpu"] if words[0] != "data" else [])]
+        return [*head, *_configs(files), *options, *(ALONE if words[0] != "data" else ())]
     own = [word for word in small(experiments[0], folder / "videos") if "_files=" not in word]
     kind = yaml.safe_load((ROOT / experiments[0]).read_text())["data"]["class_path"].rpartition(".")[2]
     if kind == "InstructionDataModule":

@@ -255,7 +255,7 @@ def test_a_killed_program_goes_on_and_is_scored_and_compared(checkpoint, in_tmp_
 
 def page_block(language):
     page = (ROOT / "docs/evaluate.md").read_text(encoding="utf-8").partition("## A new benchmark")[2]
-    return re.search(rf"```{language}\n(.*?)```", page, re.DOTALL)[1]
+    return re.search(rf"```{language}[^\n]*\n(.*?)```", page, re.DOTALL)[1]
 
 
 @pytest.mark.filterwarnings("ignore:Couldn't infer the batch indices fetched from your dataloader")

@@ -90,11 +90,10 @@ def test_a_broken_file_is_never_read_as_another_grid(tmp_path_factory, place, bi
         return
     [warning] = told
     assert re.search(r"was broken \(.*it is removed and its features are computed again", str(warning.message))
-    assert (folder.num_broken, file.exists()) == (1, False)
+    assert not file.exists()
     assert folder.read("a") is None, "now it is only missing"
     folder.write("a", packed)
     assert same(folder.read("a"), packed)
-    assert folder.num_broken == 1
 
 
 def test_the_file_of_another_key_is_broken(tmp_path):
@@ -117,7 +116,7 @@ def _write_on_and_on(path, compression):
 def test_a_process_killed_while_writing_leaves_nothing_that_reads(tmp_path, compression):
     """SIGKILL again and again, until it has hit the middle of a file: what has its name is whole."""
     folder, num_whole, rounds = FeatureFolder(tmp_path, "float16", compression), 0, 0
-    while rounds < 4 or not list(tmp_path.rglob("*.partial")):
+    while rounds < 4 or not num_whole or not list(tmp_path.rglob("*.partial")):
         writer = multiprocessing.get_context("fork").Process(target=_write_on_and_on, args=(tmp_path, compression))
         writer.start()
         time.sleep(0.2 + 0.017 * rounds)
@@ -129,7 +128,6 @@ def test_a_process_killed_while_writing_leaves_nothing_that_reads(tmp_path, comp
             found = folder.read(key)  # a broken file would warn, which is an error here
             num_whole += found is not None
             assert found is None or same(found, pack(grid_of(key, (8, 16, 16, 512)), "float16"))
-    assert num_whole > 0
 
 
 def test_a_writer_stopped_anywhere_leaves_nothing_that_reads(tmp_path):

@@ -84,6 +84,14 @@ def test_questions_of_one_length_are_one_batch(asked_of):
     assert _that_fit(line, 8) == (line, [])
 
 
+def test_a_long_question_does_not_pad_short_ones_without_end(asked_of):
+    line = [asked_of(GREEDY, positions=length) for length in (5, 5, 5, 60, 5)]
+    short, [long] = _that_fit(line, 8)
+    assert [asked.num_positions for asked in (*short, long)] == [5, 5, 5, 5, 60]
+    pair = [asked_of(GREEDY, positions=length) for length in (60, 5)]
+    assert _that_fit(pair, 8) == (pair, [])
+
+
 def test_rows_are_padded_on_the_left():
     embeds, mask = _padded([torch.ones(1, 2, 3), 2 * torch.ones(1, 4, 3), 3 * torch.ones(1, 1, 3)])
     assert mask.tolist() == [[0, 0, 1, 1], [1, 1, 1, 1], [0, 0, 0, 1]]

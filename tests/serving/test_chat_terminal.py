@@ -95,8 +95,10 @@ def test_ctrl_c_at_the_prompt_ends_the_conversation(talk, dialogue, monkeypatch)
 def test_lines_are_kept_for_the_next_conversation(tmp_path):
     file, output = tmp_path / "state" / "history", ChatOutput(as_json=False)
     for line in (FIRST, SECOND):
-        with kept_lines(file, output):
+        with kept_lines(file, output) as keep:
             readline.add_history(line)
+            keep()
+            keep()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     with kept_lines(file, output):
         found = [readline.get_history_item(n + 1) for n in range(readline.get_current_history_length())]
@@ -106,20 +108,23 @@ def test_lines_are_kept_for_the_next_conversation(tmp_path):
 
 def test_two_conversations_at_once_lose_no_lines(tmp_path):
     file, output = tmp_path / "history", ChatOutput(as_json=False)
-    with kept_lines(file, output):
+    with kept_lines(file, output) as keep:
         readline.add_history(FIRST)
-        file.write_text(f"{SECOND}\n")  # the other one has ended
+        file.write_text(f"{SECOND}\n")  # the other one's
+        keep()
     assert file.read_text() == f"{SECOND}\n{FIRST}\n"
     readline.clear_history()
 
 
 def test_lines_are_not_kept_where_they_cannot_or_shall_not_be(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    with kept_lines(tmp_path / "file" / "history", ChatOutput(as_json=False)):
+    with kept_lines(tmp_path / "file" / "history", ChatOutput(as_json=False)) as keep:
         readline.add_history(FIRST)
+        keep()
     assert "lines are not kept: " in capsys.readouterr().err
-    with kept_lines(None, ChatOutput(as_json=False)):
+    with kept_lines(None, ChatOutput(as_json=False)) as keep:
         readline.add_history(FIRST)
+        keep()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     readline.clear_history()
 

@@ -1,7 +1,9 @@
 """Many who ask at once, against a chat session that answers each question alone."""
 
+import gc
 import threading
 import time
+import weakref
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +19,7 @@ from ppl.modules.generation import Generation
 from ppl.modules.poolers.adaptive_average import AdaptiveAveragePooler
 from ppl.modules.poolers.average import AveragePooler
 from ppl.serving.answering import Question
-from ppl.serving.encoded_media import medium_at
+from ppl.serving.encoded_media import Keeping, medium_at
 from ppl.serving.engine import Engine
 from ppl.serving.line import FullError, Limits
 from ppl.serving.session import ChatSession
@@ -72,15 +74,15 @@ def held(engine):
 
     def wait(_):
         begun.set()
-        assert gate.wait(20)
+        assert gate.wait(60)
 
     done = engine.run(wait)
-    assert begun.wait(20)
+    assert begun.wait(60)
     try:
         yield
     finally:
         gate.set()
-        done.result(20)
+        done.result(60)
 
 
 @pytest.fixture(scope="module")
@@ -294,7 +296,7 @@ def test_an_answer_that_is_closed_frees_the_model_within_a_step(model, processor
         assert answer.report.result(1).finish == "cancelled"
         assert engine.num_open == 0
         done = answer.report.result().num_tokens
-        engine.run(lambda _: None).result(20)
+        engine.run(lambda _: None).result(60)
         assert len(steps) <= done + 3 < 400
 
 
@@ -319,14 +321,14 @@ def test_what_is_cancelled_in_line_is_never_run(model, processor, ref):
             assert watched.cancel()
             assert engine.num_open == 1  # what holds it
         with inputs_seen(model.backbone.vision_tower) as seen:
-            engine.run(lambda _: None).result(20)
+            engine.run(lambda _: None).result(60)
         assert seen == []
 
 
 def test_who_is_late_hears_so_at_once_and_costs_nothing(model, processor, ref, monkeypatch):
     gate = threading.Event()
     read = processor.read
-    monkeypatch.setattr(processor, "read", lambda ref: gate.wait(20) and read(ref))
+    monkeypatch.setattr(processor, "read", lambda ref: gate.wait(60) and read(ref))
     with opened(model, processor) as engine:
         reading = engine.ask(question([ref], seconds=0.05))
         assert list(reading) == []  # while it is decoded
@@ -366,7 +368,7 @@ def test_decoding_rests_while_enough_wait_decoded(model, processor, ref, monkeyp
         monkeypatch.setattr(engine.media, "prepare", lambda refs: prepared.append(refs) or prepare(refs))
         with held(engine):
             answers = [engine.ask(question([ref])) for _ in range(12)]
-            until = time.monotonic() + 10
+            until = time.monotonic() + 60
             while len(prepared) < 4 and time.monotonic() < until:
                 time.sleep(0.01)
             time.sleep(0.1)
@@ -394,16 +396,16 @@ def test_closing_answers_what_is_in_line(model, processor, ref):
 def test_closing_waits_no_longer_than_told_and_leaves_nobody_waiting(model, processor, ref):
     engine = Engine(model, processor, limits=Limits(max_rows=1))
     gate = threading.Event()
-    busy = engine.run(lambda _: gate.wait(20))
+    busy = engine.run(lambda _: gate.wait(60))
     answers = [engine.ask(question([ref], tokens=5000)) for _ in range(5)]
     watched = engine.watch(ref)
     closing = threading.Thread(target=engine.close, args=(0.05,))
     closing.start()
     assert [list(answer) for answer in answers] == [[]] * 5
     with pytest.raises(CancelledError):
-        watched.result(20)
+        watched.result(60)
     gate.set()
-    closing.join(20)
+    closing.join(60)
     assert busy.result(0)
     assert {answer.report.result(0).finish for answer in answers} == {"cancelled"}
 
@@ -420,7 +422,7 @@ def test_a_thread_that_dies_leaves_nobody_waiting(model, processor, ref, monkeyp
         with pytest.raises(ZeroDivisionError):
             list(answer)
         with pytest.raises(ZeroDivisionError):
-            watched.result(20)
+            watched.result(60)
         with pytest.raises(FullError):
             engine.ask(question([ref]))
     assert [type(one) for one in died] == [type(error)]
@@ -428,15 +430,60 @@ def test_a_thread_that_dies_leaves_nobody_waiting(model, processor, ref, monkeyp
 
 def test_watching_encodes_once_and_says_what_is_wrong(model, processor, ref, tmp_path):
     with opened(model, processor) as engine, inputs_seen(model.backbone.vision_tower) as seen:
-        medium = engine.watch(ref).result(20)
+        medium = engine.watch(ref).result(60)
         list(engine.ask(question([ref])))
-        assert engine.watch(ref).result(20).grid is medium.grid
+        assert engine.watch(ref).result(60).grid is medium.grid
         with pytest.raises(FileNotFoundError):
-            engine.watch(MediumRef("video", str(tmp_path / "none.mp4"))).result(20)
+            engine.watch(MediumRef("video", str(tmp_path / "none.mp4"))).result(60)
         with pytest.raises(ZeroDivisionError):
-            engine.run(lambda _: 1 // 0).result(20)
+            engine.run(lambda _: 1 // 0).result(60)
     assert len(seen) == 1
     assert torch.equal(medium.frames, processor.read(ref).frames)
+
+
+def test_stages_add_up_to_the_time_since_it_was_asked(model, processor, ref):
+    """Waiting for a reader, for the model and for the other rows included."""
+    ends = {}
+    with opened(model, processor, limits=Limits(max_rows=2, wait_ms=LONG)) as engine:
+        with held(engine):
+            start = time.perf_counter()
+            answers = [engine.ask(question([ref])) for _ in range(4)]
+            asked = time.perf_counter()
+            for answer in answers:
+                answer.report.add_done_callback(lambda report: ends.setdefault(report, time.perf_counter()))
+            time.sleep(0.05)
+        reports = [answer.report.result(60) for answer in answers]
+    for answer, report in zip(answers, reports, strict=True):
+        stages, end = report.milliseconds, ends[answer.report]
+        assert list(stages) == ["decode", "encode", "pool", "queue", "prefill", "tokens"]
+        assert min(stages.values()) >= 0
+        assert stages["queue"] >= 50
+        assert 600 * (end - asked) <= sum(stages.values()) <= 1000 * (end - start)
+
+
+def test_what_was_asked_goes_with_its_last_use(model, processor, ref):
+    """Without a collector of garbage: pixels and features are large."""
+    gc.disable()
+    try:
+        with opened(model, processor, keeping=Keeping(memory_gib=0.0)) as engine:
+            answer, watched = engine.ask(question([ref])), engine.watch(ref)
+            list(answer)
+            held = [weakref.ref(thing) for thing in (answer, watched, watched.result(60).grid)]
+            del answer, watched
+            engine.run(lambda _: None).result(60)
+            assert [thing() for thing in held] == [None] * 3
+    finally:
+        gc.enable()
+
+
+def test_media_go_when_nobody_asked_for_long_although_nobody_asks(model, processor, ref, monkeypatch):
+    monkeypatch.setattr("ppl.serving.engine._IDLE", 0.01)
+    with opened(model, processor, keeping=Keeping(seconds=0.05)) as engine:
+        engine.watch(ref).result(60)
+        until = time.monotonic() + 60
+        while engine.media.kept.num_bytes and time.monotonic() < until:
+            time.sleep(0.01)
+        assert engine.media.kept.num_bytes == 0
 
 
 def test_features_in_a_folder_serve_the_next_engine(ref, tmp_path):

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from concurrent.futures import CancelledError
 
 import pytest
@@ -70,6 +71,16 @@ def test_an_error_before_the_line_leaves_nothing_open(asked_of):
     ended = asked_of(COLD).answer
     line.take_on(ended, ended.cancel)
     assert line.num_open == 0
+
+
+def test_what_has_left_is_held_by_nobody(asked_of):
+    line = Line(Limits())
+    call = Call(list)
+    line.take_on(call, lambda: None)
+    gone = weakref.ref(call)
+    call()
+    del call
+    assert gone() is None
 
 
 def test_waiting_ends_with_work_and_with_closing():

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.types import Message
 
 from ppl.serving.http.errors import ApiError
+
+Result = TypeVar("Result")
 
 _AT_ONCE = 4
 """Largest bodies that may be in memory."""
@@ -31,10 +34,10 @@ class Bodies:
 
     @asynccontextmanager
     async def limited(self, request: Request) -> AsyncIterator[Request]:
-        """Give the same request, whose body can be read only within the limits.
+        """Give the same request, whose body can be read only within the limits; it counts until the context ends.
 
         Raises:
-            ApiError: It is too large, too slow, or one too many.
+            ApiError: It is too large, or one too many.
         """
         mine = 0
 
@@ -54,14 +57,23 @@ class Bodies:
             return message
 
         try:
-            async with asyncio.timeout(self.seconds):
-                yield Request(request.scope, receive)
-        except TimeoutError as error:
-            raise ApiError(408, f"got no whole request within {self.seconds:g} s; send it faster") from error
+            yield Request(request.scope, receive)
         finally:
             self.num_bytes -= mine
 
-    async def read(self, request: Request) -> bytes:
+    async def soon(self, read: Awaitable[Result]) -> Result:
+        """Read, unless that takes too long.
+
+        Raises:
+            ApiError: It does.
+        """
+        try:
+            async with asyncio.timeout(self.seconds):
+                return await read
+        except TimeoutError as error:
+            raise ApiError(408, f"got no whole request within {self.seconds:g} s; send it faster") from error
+
+    async def json(self, request: Request) -> bytes:
         """Read the body of a request that has to be JSON.
 
         Raises:
@@ -70,5 +82,4 @@ class Bodies:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":  # which no page of another site can send without being asked
             raise ApiError(415, f"got content-type {kind[:40]!r}, expected application/json; set the header")
-        async with self.limited(request) as limited:
-            return await limited.body()
+        return await self.soon(request.body())

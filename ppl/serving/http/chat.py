@@ -31,16 +31,17 @@ async def chat_completions(serving: Serving, request: Request) -> Response:
         ApiError: The request is refused, or cannot be answered.
     """
     serving.check_taking()
-    body = await serving.bodies.read(request)
-    loop = asyncio.get_running_loop()
-    chat = await loop.run_in_executor(serving.intake_threads, parse_chat, body)
-    del body  # may be large
-    media = Media(serving.store)
-    try:
-        answer = await _asked(serving, chat, media)
-    except BaseException:
-        media.let_go()
-        raise
+    loop, media = asyncio.get_running_loop(), Media(serving.store)
+    async with serving.bodies.limited(request) as limited:
+        body = await serving.bodies.json(limited)
+        chat = await loop.run_in_executor(serving.intake_threads, parse_chat, body)
+        try:
+            answer = await _asked(serving, chat, media)
+        except BaseException:
+            media.let_go()
+            raise
+        del body, limited  # which may be large, as are data URLs
+        chat.messages.clear()
     answer.report.add_done_callback(lambda _: media.let_go())
     answer.report.add_done_callback(lambda done: None if done.exception() else serving.metrics.count(done.result()))
     watch = asyncio.create_task(_cancel_when_gone(answer, request.receive))

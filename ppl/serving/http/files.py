@@ -24,7 +24,7 @@ async def create_file(serving: Serving, request: Request) -> Response:
     """
     serving.check_taking()
     async with serving.bodies.limited(request) as limited:
-        form = await limited.form(max_files=1, max_fields=4, max_part_size=1024)
+        form = await serving.bodies.soon(limited.form(max_files=1, max_fields=4, max_part_size=1024))
     try:
         file, others = form.get("file"), set(form) - _FIELDS
         if not isinstance(file, UploadFile) or form.get("purpose") != "user_data" or others:

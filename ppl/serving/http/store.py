@@ -183,8 +183,8 @@ class Store:
         self._holds[file.path] -= 1
         if self._holds[file.path] == 0:
             del self._holds[file.path]
-            self.num_bytes -= file.num_bytes
             file.path.unlink(missing_ok=True)
+            self.num_bytes -= file.num_bytes
 
 
 def _copy(content: Content, handle: int, path: Path) -> str:

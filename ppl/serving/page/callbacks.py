@@ -150,11 +150,11 @@ class Callbacks:
 
 
 def ways(
-    pooler: str, budget: float | int, compares: bool, other_pooler: str, other_budget: float | int
+    pooler: str, budget: float | int | None, compares: bool, other_pooler: str, other_budget: float | int | None
 ) -> Sequence[Way]:
     """The ways to pool that are set: one, or two to compare."""
     chosen = [(pooler, budget), (other_pooler, other_budget)][: 1 + compares]
-    return [Way(name or None, int(tokens) or None) for name, tokens in chosen]
+    return [Way(name or None, int(tokens or 0) or None) for name, tokens in chosen]
 
 
 def _num_patches(clip: Clip) -> int:

@@ -39,7 +39,7 @@ def run_demo(options: argparse.Namespace) -> None:
         mount_page(app)
         with listen(options.host, options.port) as listener:
             port = listener.getsockname()[1]
-            host = _ANY.get(options.host, options.host)
+            host: str = _ANY.get(options.host) or options.host
             url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
             _say(greeting(settings, engine, options.host, port) + f"the page is at {url} (Ctrl-C ends it)")
             if not options.no_browser:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from ppl.serving.page.callbacks import NUM_SUGGESTIONS, PLAIN, Callbacks
 from ppl.serving.page.examples import Example
@@ -85,7 +87,7 @@ class Layout:
             html_template=log,
             js_on_load=None,
             autoscroll=True,
-            max_height=460,
+            max_height=520,
             elem_id="conversation",
         )
         self.problem = gr.HTML("", html_template='<div role="alert">${value}</div>', js_on_load=None, elem_id="problem")
@@ -131,13 +133,17 @@ class Layout:
         shown = [self.visit, self.frames, self.picker, self.conversation, self.problem, self.question]
         self._connect_clips(shown)
         calls = self.callbacks
-        asking = {"outputs": shown, "show_progress": "hidden", "concurrency_limit": None, "api_visibility": _PRIVATE}
+        asking: dict[str, Any] = {
+            "outputs": shown,
+            "show_progress": "hidden",
+            "api_visibility": _PRIVATE,
+        }
         given = [self.visit, *self.ways]
         gr.on([self.question.submit, self.send.click], calls.ask, [self.question, *given], **asking)
         self.again.click(calls.ask_again, given, **asking)
         for suggestion in self.suggestions:
             suggestion.click(calls.ask, [suggestion, *given], **asking)
-        quiet = {"show_progress": "hidden", "api_visibility": _PRIVATE}
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": _PRIVATE}
         self.stop.click(calls.stop, self.visit, None, **quiet)
         self.restart.click(calls.start_again, self.visit, shown, **quiet)
         self.picker.input(calls.pick, [self.visit, self.picker], self.frames, **quiet)
@@ -148,8 +154,9 @@ class Layout:
             offered = button.click(getattr(calls, name), inputs, [self.file, self.problem], **quiet)
             offered.success(None, self.file, None, js=_DOWNLOAD, **quiet)
 
-    def _connect_clips(self, shown: list[gr.components.Component]) -> None:
-        calls, opening = self.callbacks, {"show_progress_on": self.frames, "api_visibility": _PRIVATE}
+    def _connect_clips(self, shown: list[Component]) -> None:
+        calls = self.callbacks
+        opening: dict[str, Any] = {"show_progress_on": self.frames, "api_visibility": _PRIVATE}
         opened = [self.upload.upload(calls.open, [self.upload, self.visit], shown, **opening)]
         opened[0].then(lambda: None, None, self.upload, show_progress="hidden", api_visibility=_PRIVATE)
         for pick, example in zip(self.picks, self.examples, strict=True):

@@ -6,6 +6,7 @@ import os
 
 import gradio as gr
 from fastapi import FastAPI
+from gradio.themes import Default
 from starlette.routing import Mount
 
 from ppl.serving.http.serving import Serving
@@ -36,7 +37,7 @@ def mount_page(app: FastAPI) -> None:
         Callbacks(serving.engine, serving.store, serving.settings), write_examples(serving.store.folder / "examples")
     )
     page = layout.build()
-    page.queue(max_size=serving.engine.limits.max_waiting, api_open=False)
+    page.queue(default_concurrency_limit=None, max_size=serving.engine.limits.max_waiting, api_open=False)
     gr.mount_gradio_app(
         app,
         page,
@@ -49,7 +50,7 @@ def mount_page(app: FastAPI) -> None:
         mcp_server=False,
         show_error=False,
         max_file_size=serving.settings.caps.body_bytes,
-        theme=gr.themes.Default(font=_FONTS, font_mono=_MONOSPACED),
+        theme=Default(font=_FONTS, font_mono=_MONOSPACED),
         css=layout.style(),
     )
     mount = app.routes[-1]

@@ -27,7 +27,7 @@ _STAGES = {
     "decode": "decode",
     "queue": "wait",
     "encode": "vision tower",
-    "pool": "score and pool",
+    "pool": "pooling",
     "prefill": "read prompt",
     "tokens": "write answer",
 }

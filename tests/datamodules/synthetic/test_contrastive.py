@@ -109,13 +109,13 @@ def test_a_batch(inputs, held_out):
 
 
 def test_preambles_are_short_more_often_than_long_and_change_nothing_else(inputs):
-    plain, long = (FrameQuestions(inputs, 5, 1, 200, EVEN, held_out=False, preamble_words=w) for w in (0.0, 15.0))
-    lengths = (long[0]["prompt_ids"] != 0).sum(dim=1)
-    assert plain[0]["prompt_ids"].shape[1] < 15
+    plain, long = (FrameQuestions(inputs, 5, 1, 200, EVEN, held_out=False, preamble_words=w)[0] for w in (0.0, 15.0))
+    lengths = (long["prompt_ids"] != 0).sum(dim=1)
+    assert plain["prompt_ids"].shape[1] < 15
     assert 40 < lengths.max() <= 77
     assert (lengths < 30).sum() > (lengths > 40).sum() > 0
-    assert torch.equal(long[0]["pixel_values"], plain[0]["pixel_values"])
-    assert torch.equal(long[0]["positives"], plain[0]["positives"])
+    assert torch.equal(long["pixel_values"], plain["pixel_values"])
+    assert torch.equal(long["positives"], plain["positives"])
 
 
 def test_the_region_of_a_one_object_frame_is_where_its_pixels_are(inputs):

@@ -1,6 +1,7 @@
 import base64
 
 import pytest
+import torch
 from starlette.testclient import TestClient
 
 from ppl.datamodules.processing import Processor
@@ -9,6 +10,7 @@ from ppl.serving.engine import Engine
 from ppl.serving.http.app import create_app
 from ppl.serving.http.settings import Settings
 from ppl.serving.line import Limits
+from tests.exporting.tiny_runs import fit
 from tests.modules.tiny import guided_model
 
 QUESTION = "what colour is the square ?"
@@ -38,6 +40,23 @@ def model():
 @pytest.fixture(scope="module")
 def processor(model):
     return Processor(model.input_spec, num_frames=4)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A model that has learnt next to nothing, but with weights by which it talks a lot, of other things each time."""
+    module, path = fit(None, tmp_path_factory.mktemp("run"), lora=())
+    saved = torch.load(path, weights_only=True)
+    torch.manual_seed(0)
+    for name, weight in saved["state_dict"].items():
+        if "language_model.layers" in name and weight.ndim > 1:
+            weight.mul_(10)
+        elif "embed_tokens" in name:
+            weight.mul_(50)
+        elif "lm_head" in name:
+            weight.normal_()[module.model.backbone.tokenizer.eos_token_id] = 0
+    torch.save(saved, path)
+    return path
 
 
 @pytest.fixture

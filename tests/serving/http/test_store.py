@@ -1,10 +1,10 @@
 """Clients' files: each content once, gone when nobody wants them, whatever becomes of the server."""
 
-import os
 import stat
 import subprocess
 import sys
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 
@@ -134,7 +134,7 @@ def test_what_a_killed_server_left_goes_and_what_a_living_one_has_stays(store, t
 
 
 def test_no_file_stays_open(store):
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         store.let_go(store.keep(BytesIO(b"abc")))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

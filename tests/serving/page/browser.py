@@ -102,7 +102,7 @@ class Visitor:
     def choose(self, name, option):
         """Choose a pooler."""
         self.page.click(f"#{name} input")
-        self.page.get_by_role("option", name=option, exact=True).click()
+        self.page.locator(f"#{name}").get_by_role("option", name=option, exact=True).click()
 
     def screenshot(self, name, folder=SCREENSHOTS):
         """Keep a picture of all of the page."""

@@ -30,6 +30,7 @@ def shown(callbacks, clip):
         (OWN, [Way()]),
         (BOTH, [Way(), Way("average", 4)]),
         (("average", 7, True, "", 0), [Way("average", 7), Way()]),
+        (("average", None, True, "max", 3.0), [Way("average"), Way("max", 3)]),
     ],
 )
 def test_what_is_set_becomes_ways(values, expected):

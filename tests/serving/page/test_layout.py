@@ -1,4 +1,4 @@
-"""The page as visitors meet it: headless Chromium on a `ppl demo` of a tiny model. Screenshots go to runs/screenshots."""
+"""The page as visitors meet it: headless Chromium on a `ppl demo` of a tiny model; pictures go to runs/screenshots."""
 
 import io
 import json
@@ -39,10 +39,17 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def url(checkpoint):
+def url(checkpoint, tmp_path_factory):
+    """The server's address; when it ends, nothing of its visitors is left on disk."""
     options = [f"--checkpoint={checkpoint}", f"--max-tokens={MAX_TOKENS}", f"--max-video-seconds={MAX_SECONDS}"]
-    with demo(*options) as url:
-        yield url
+    temporary = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(temporary))
+        with demo(*options) as url:
+            yield url
+            folders = list(temporary.glob("ppl-serve-*"))
+            assert [path.stat().st_mode & 0o77 for path in folders] == [0], "for one user only"
+    assert not folders[0].exists()
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +130,7 @@ def test_poolers_and_budgets_are_switched_and_compared(visitor):
         assert all(re.fullmatch(r"\d+\.\d ms", stage) for stage in told)
     visitor.screenshot("laptop.png")
     page.uncheck("#compare input")
+    expect(page.locator("#counts")).not_to_contain_text("average")
     page.click("#again")
     visitor.wait(1)
     page.fill("#budget-one input[type=number]", "5")
@@ -222,7 +230,8 @@ def test_the_same_server_answers_programs(url):
 def test_on_a_phone_nothing_scrolls_sideways(arrive, clip):
     visitor = arrive(PHONE)
     page = visitor.page
-    wide = "[...document.querySelectorAll('body *')].filter(e => e.checkVisibility() && e.getBoundingClientRect().right > innerWidth + 1).length"
+    wide = """() => [...document.querySelectorAll('body *')]
+        .filter(e => e.checkVisibility() && e.getBoundingClientRect().right > innerWidth + 1).length"""
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     visitor.upload(clip)
     page.check("#compare input")
@@ -268,7 +277,7 @@ def test_everything_is_done_with_the_keyboard_alone(arrive):
     with page.expect_download():
         page.keyboard.press("Enter")
     tab_to("#picker")
-    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Space")
     expect(page.locator("#frames img").first).not_to_have_attribute("src", heat[0])
 
 
@@ -276,7 +285,8 @@ def test_everything_has_a_name(visitor):
     visitor.page.check("#compare input")
     visitor.ask(SQUARE, num_answers=2)
     nameless = visitor.page.evaluate("""() => [...document.querySelectorAll('input, button, textarea, img')]
-        .filter(e => e.checkVisibility() && !(e.labels?.length || e.ariaLabel || e.innerText || e.alt || e.ariaLabelledByElements?.length))
+        .filter(e => e.checkVisibility())
+        .filter(e => !(e.labels?.length || e.ariaLabel || e.innerText || e.alt || e.ariaLabelledByElements?.length))
         .map(e => e.outerHTML)""")
     assert nameless == []
     assert visitor.page.get_by_role("log", name="Conversation").count() == 1

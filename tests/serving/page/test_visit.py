@@ -2,10 +2,12 @@
 
 import gc
 import itertools
+import time
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ppl.datamodules.records import PLACEHOLDER
 from ppl.datamodules.synthetic.world import random_scene, render
@@ -109,6 +111,14 @@ def test_a_long_clip_is_refused(visit, tmp_path, store):
     assert store.num_bytes == 0
 
 
+def test_an_image_is_a_clip_of_one_frame(visit, tmp_path):
+    Image.new("RGB", (60, 40), "red").save(tmp_path / "square.png")
+    assert visit.open(tmp_path / "square.png").medium.ref.kind == "image"
+    exchange, _ = asked(visit, SQUARE)
+    assert exchange.replies[0].text
+    assert len(exchange.relevance) == len(visit.clip.medium.frames) == 1
+
+
 def test_files_go_with_the_visit(engine, store, clip):
     visit = Visit(engine, store, Caps())
     visit.open(clip)
@@ -133,6 +143,9 @@ def test_a_visitor_who_goes_away_frees_the_line(opened, engine):
     answers = opened.ask(SQUARE, [Way(), Way("average")])
     next(answers)
     answers.close()
+    until = time.monotonic() + 30
+    while engine.num_open and time.monotonic() < until:  # what the model was in the middle of ends first
+        time.sleep(0.01)
     assert engine.num_open == 0
 
 
