@@ -466,11 +466,16 @@ def test_what_was_asked_goes_with_its_last_use(model, processor, ref):
     gc.disable()
     try:
         with opened(model, processor, keeping=Keeping(memory_gib=0.0)) as engine:
-            answer, watched = engine.ask(question([ref])), engine.watch(ref)
-            list(answer)
+            watched, answer = engine.watch(ref), engine.ask(question([ref], tokens=50))
+            heard = iter(answer)
+            next(heard)
+            assert len(engine.media._wanted) == 0, "pixels are not held while the answer is on its way"
+            list(heard)
             held = [weakref.ref(thing) for thing in (answer, watched, watched.result(60).grid)]
-            del answer, watched
-            engine.run(lambda _: None).result(60)
+            del answer, watched, heard
+            until = time.monotonic() + 10
+            while any(thing() is not None for thing in held) and time.monotonic() < until:
+                time.sleep(0.01)
             assert [thing() for thing in held] == [None] * 3
     finally:
         gc.enable()

@@ -113,10 +113,11 @@ def test_closing_cancels_what_is_left_but_nothing_that_runs():
         line.take_on(Call(dict), lambda: None)
 
 
-def test_room_is_there_once_the_model_has_taken_some_out(asked_of):
+@pytest.mark.parametrize("what", ["call", "question"])
+def test_room_is_there_once_the_model_has_taken_some_out(asked_of, what):
     line = Line(Limits(max_rows=1, wait_ms=0.0))
     for _ in range(2):
-        taken_on(line, asked_of(COLD))
+        line.enter(Call(dict) if what == "call" else asked_of(COLD))
     waiting = threading.Thread(target=line.wait_for_room)
     waiting.start()
     waiting.join(0.02)

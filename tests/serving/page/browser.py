@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 from playwright.sync_api import expect, sync_playwright
 
@@ -30,6 +31,7 @@ def demo(*options, folder=ROOT):
         for line in server.stdout:
             said += line
             if found := re.search(r"the page is at (\S+)", line):
+                urlopen(f"{found[1]}health", timeout=60).close()  # it is there before it would end in order
                 yield found[1]
                 break
         else:
