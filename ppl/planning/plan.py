@@ -77,6 +77,9 @@ def make_plan(module: SFTModule, recipe: Recipe, origin: str, options: Options) 
     if recipe.model["init_args"].get("lora") and adapter_precision(precision) != precision:
         notes.append(f"LoRA does not train in {precision}: planned in {adapter_precision(precision)}; set it with "
                      "--trainer.precision or -c recipes/overlays/lora.yaml")  # fmt: skip
+    if precision.endswith("-mixed") and any(p.requires_grad and p.element_size() == 2 for p in module.parameters()):
+        notes.append(f"FSDP keeps what trains in float32 under {precision}, its rows count the recipe's 16 bits: plan "
+                     "it with --model.backbone.dtype=float32")  # fmt: skip
     text = Text(options.prompt_tokens, options.answer_tokens)
     video = count_medium(module.model, "video", num_frames)
     work = {

@@ -70,6 +70,29 @@ def test_m4_instruct(read):
         read(turned)
 
 
+def test_tags_in_a_text_of_messages_take_what_is_listed_as_in_ms_swift(read):
+    turns = [
+        {"role": "user", "content": "<image>What is in <video> but not there?"},
+        {"role": "assistant", "content": "A cat."},
+        {"role": "user", "content": "And in <image>?"},
+        {"role": "assistant", "content": "A dog."},
+    ]
+    found = read({"messages": turns, "images": ["a.png", "b.png"], "videos": ["v.mp4"]})
+    assert [(medium.kind, medium.path.rsplit("/", 1)[-1]) for medium in found.media] == [
+        ("image", "a.png"),
+        ("video", "v.mp4"),
+        ("image", "b.png"),
+    ]
+    assert found.turns[0].text == f"{PLACEHOLDER}What is in {PLACEHOLDER} but not there?"
+    assert found.turns[2].text == f"And in {PLACEHOLDER}?"
+
+
+def test_tags_of_messages_without_a_medium_are_refused(read):
+    turns = [{"role": "user", "content": "<video>What?"}, {"role": "assistant", "content": "A cat."}]
+    with pytest.raises(ValueError, match="got <video> in the text of the user"):
+        read({"messages": turns})
+
+
 def test_lists_may_be_called_images_and_videos(read):
     turns = ITEMS["conversations"]["conversations"]
     found = read({"conversations": turns, "images": ["a.png"], "videos": ["v.mp4"]})

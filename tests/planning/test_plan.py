@@ -86,7 +86,7 @@ def test_adapters_of_the_recipe_and_of_the_plan_agree(dtype, precision, plan):
     whole = plan(*words, f"--trainer.precision={precision}", "--lora-rank", "16")
     mixed = precision.replace("bf16-true", "bf16-mixed")
     own = plan(*words, f"--trainer.precision={mixed}", "--model.lora={rank: 16, alpha: 32.0, dropout: 0.05}")
-    assert own["notes"] == []
+    assert not any("LoRA" in note for note in own["notes"])
     for strategy in ("single", "ddp", "fsdp"):
         for checkpointing in (False, True):
             place = {"training": "LoRA 16", "strategy": strategy, "checkpointing": checkpointing, "precision": mixed}
@@ -94,6 +94,12 @@ def test_adapters_of_the_recipe_and_of_the_plan_agree(dtype, precision, plan):
             assert guessed["total"] == pytest.approx(known["total"], rel=0.01)
             for name in ("weights", "gradients", "optimizer", "low_precision", "activations", "logits", "tower"):
                 assert guessed[name] == pytest.approx(known[name], rel=0.02)
+
+
+def test_weights_that_fsdp_makes_float32_of_are_told(plan):
+    words = ["-c", SFT, "--trainer.precision=bf16-mixed"]
+    assert "plan it with --model.backbone.dtype=float32" in plan(*words)["notes"][0]
+    assert plan(*words, "--model.backbone.dtype=float32")["notes"] == []
 
 
 def test_adapters_are_planned_in_fp32(plan):

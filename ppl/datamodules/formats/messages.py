@@ -2,7 +2,8 @@
 
 A part may name its medium (``{"type": "image", "image": path}``), or take the next of the lists ``images`` and
 ``videos`` beside ``messages``, as in tables for TRL. A video may be a list of its frames with a ``fps``, as
-qwen-vl-utils has it.
+qwen-vl-utils has it. In a content that is a text, ``<image>`` and ``<video>`` take the next of those lists, as in
+ms-swift's files.
 
 Three keys are for what other forms can say: a message's ``separator``, which stands between its parts in place of a
 line's end, and they are kept as written; a part's ``inside``, where in the file that it names its medium lies; and
@@ -11,6 +12,7 @@ line's end, and they are kept as written; a part's ``inside``, where in the file
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Literal
@@ -48,7 +50,7 @@ def read(item: dict[str, Any], origin: str, place: MediaPlace) -> Record:
         speaker = role(message, "role", origin)
         content = required(message, "content", (str, list), origin)
         separator = optional(message, "separator", (str,), origin)
-        texts = [content] if isinstance(content, str) else []
+        texts = [_take_tags(content, listed, media, place, origin)] if isinstance(content, str) else []
         for part in content if isinstance(content, list) else []:
             kind = _kind(part, origin)
             if kind is None:
@@ -64,6 +66,20 @@ def read(item: dict[str, Any], origin: str, place: MediaPlace) -> Record:
     rejected = optional(item, "rejected_response", (str,), origin)
     rejected = None if rejected is None else rejected.strip()
     return Record(record_id(item, origin), turns, media, category, origin, rejected)
+
+
+def _take_tags(
+    text: str, listed: dict[str, Iterator[Any]], media: list[MediumRef], place: MediaPlace, origin: str
+) -> str:
+    """Put placeholders for the tags of a text, as long as there are media for them: any other is left to be refused."""
+    pieces = re.split("(<image>|<video>)", text)
+    for index in range(1, len(pieces), 2):
+        kind = pieces[index][1:-1]
+        name = next(listed[kind], None)
+        if name is not None:
+            media.append(medium(kind, name, {}, place, origin))
+            pieces[index] = PLACEHOLDER
+    return "".join(pieces)
 
 
 def _joined(texts: list[str], separator: str | None) -> str:
