@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from itertools import dropwhile, takewhile
 from pathlib import Path
 
-_FOLDERS = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[2] / "recipes")
-"""In an installed package, and in a checkout."""
+from ppl.recipe_folder import recipe_folder
+
 _COMMANDS = ("ppl ", "python ", "-- ", "Needs: ")
 """What the first lines of a recipe's head begin with: how to run it."""
 _LONGEST = 110
@@ -34,7 +34,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    source = next(folder for folder in _FOLDERS if folder.is_dir())
+    source = recipe_folder()
     sys.stdout.write("".join(_listed(source)) if options.copy_to is None else _copied(source, options.copy_to))
 
 

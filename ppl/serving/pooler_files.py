@@ -5,14 +5,15 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
+from ppl.recipe_folder import recipe_folder
+
 _PARTS = Path("recipes/parts/poolers")
-_FOLDERS = (_PARTS, Path(__file__).parents[1] / _PARTS, Path(__file__).parents[2] / _PARTS)
-"""Beside the user, in an installed package, in a checkout."""
 
 
 def pooler_files() -> dict[str, Path]:
     """All poolers that have a name: the user's own recipes come before those of ppl."""
-    found = [path for folder in reversed(_FOLDERS) for path in sorted(folder.glob("*.yaml"))]
+    folders = recipe_folder().parent / _PARTS, _PARTS
+    found = [path for folder in folders for path in sorted(folder.glob("*.yaml"))]
     return {path.stem: path for path in found}
 
 

@@ -457,7 +457,7 @@ def test_stages_add_up_to_the_time_since_it_was_asked(model, processor, ref):
         stages, end = report.milliseconds, ends[answer.report]
         assert list(stages) == ["decode", "encode", "pool", "queue", "prefill", "tokens"]
         assert min(stages.values()) >= 0
-        assert stages["queue"] >= 50
+        assert stages["decode"] + stages["queue"] >= 50
         assert 600 * (end - asked) <= sum(stages.values()) <= 1000 * (end - start)
 
 

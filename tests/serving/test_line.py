@@ -118,7 +118,7 @@ def test_room_is_there_once_the_model_has_taken_some_out(asked_of, what):
     line = Line(Limits(max_rows=1, wait_ms=0.0))
     for _ in range(2):
         line.enter(Call(dict) if what == "call" else asked_of(COLD))
-    waiting = threading.Thread(target=line.wait_for_room)
+    waiting = threading.Thread(target=line.wait_for_room, daemon=True)
     waiting.start()
     waiting.join(0.02)
     assert waiting.is_alive()

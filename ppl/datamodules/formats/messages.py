@@ -74,7 +74,7 @@ def _take_tags(
     """Put placeholders for the tags of a text, as long as there are media for them: any other is left to be refused."""
     pieces = re.split("(<image>|<video>)", text)
     for index in range(1, len(pieces), 2):
-        kind = pieces[index][1:-1]
+        kind: _Kind = "image" if pieces[index] == "<image>" else "video"
         name = next(listed[kind], None)
         if name is not None:
             media.append(medium(kind, name, {}, place, origin))

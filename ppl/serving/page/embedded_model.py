@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-_PLACES = (Path(__file__).parents[2], Path(__file__).parents[3])
-"""Where the folder of recipes is: in an installed package, in a checkout."""
+from ppl.recipe_folder import recipe_folder
+
 _SEEDS = (0, 1000, 2000)
 _POINTS = {"shape": 0.5, "colour": 0.5, "both": 0.75}
 """Least share of held-out frames in which the most relevant patch is on what a question names, by how it names it."""
@@ -65,8 +65,7 @@ def _fit(recipe: str, run: Path, *overrides: str) -> None:
     shutil.rmtree(run, ignore_errors=True)
     command = [sys.executable, "-P", "-m", "ppl", "fit", "-c", f"recipes/experiments/{recipe}.yaml"]
     command += [f"--trainer.default_root_dir={run.absolute()}", *overrides]
-    place = next(place for place in _PLACES if (place / "recipes" / "experiments").is_dir())
-    code = subprocess.run(command, cwd=place, check=False).returncode
+    code = subprocess.run(command, cwd=recipe_folder().parent, check=False).returncode
     if code:
         msg = (
             f"`ppl fit` of {recipe} ended with status {code}, for the reason above; call this again to go on from there"

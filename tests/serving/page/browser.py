@@ -85,8 +85,13 @@ class Visitor:
         """Write a question, press Enter, and wait for its answers."""
         before = self.page.locator(".exchange").count()
         self.page.fill(QUESTION, question)
+        self.settle()
         self.page.press(QUESTION, "Enter")
         self.wait(before + 1, num_answers)
+
+    def settle(self):
+        """Pause as anybody does between two actions: Gradio sends what was set a moment before it is asked to."""
+        self.page.wait_for_timeout(500)
 
     def wait(self, num_exchanges, num_answers=1):
         """Wait until a question is answered, in full."""

@@ -131,6 +131,7 @@ def test_poolers_and_budgets_are_switched_and_compared(visitor):
     visitor.screenshot("laptop.png")
     page.uncheck("#compare input")
     expect(page.locator("#counts")).not_to_contain_text("average")
+    visitor.settle()
     page.click("#again")
     visitor.wait(1)
     page.fill("#budget-one input[type=number]", "5")
@@ -174,6 +175,7 @@ def test_mistakes_are_said_in_words(visitor, tmp_path):
     expect(page.locator("#frames .caption")).to_contain_text("clip.mp4")
     page.press(QUESTION, "Enter")
     expect(alert).to_contain_text("got an empty question")
+    visitor.settle()
     visitor.ask(SQUARE)
     expect(page.locator("#problem")).to_be_hidden()
 
