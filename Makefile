@@ -15,12 +15,12 @@ demo: .venv/.installed  ## the whole path on made-up videos: train, compare, ans
 	@$(BIN)/python -m benchmarks.demo
 
 test: .venv/.installed  ## the default tests
-	@bash .ci/browser
+	-@bash .ci/browser
 	@echo 'Screenshots of the web page go to runs/screenshots'
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: .venv/.installed  ## the tests that take longer than a minute each
-	@bash .ci/browser
+	-@bash .ci/browser
 	@$(BIN)/python -m pytest -m slow
 
 test-minimal: .venv/.installed  ## a selection of the tests on the oldest versions allowed, without extras, in .venv-minimal
