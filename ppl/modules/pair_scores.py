@@ -48,7 +48,7 @@ def score_pairs(model: VideoLLM, batch: PreferenceBatch, visual: Float[Tensor, "
         first = splice_visual_tokens(backbone.embed(better), better, visual, placeholder)
     second = splice_visual_tokens(backbone.embed(worse), worse, visual, placeholder)
     embeds = torch.cat([first, second])
-    hidden = last_hidden_state(backbone.language_model, embeds, batch["attention_mask"], packed=False)
+    hidden = last_hidden_state(backbone.language_model, embeds, batch["attention_mask"])
     return PairScores(answer_logprobs(hidden, batch["labels"], backbone.hf.lm_head), visual)
 
 

@@ -206,7 +206,7 @@ class VideoLLM(nn.Module):
         if noise_alpha:
             is_text = batch["input_ids"] != self.backbone.image_token_id
             embeds = add_embedding_noise(embeds, is_text, segments, noise_alpha)
-        return self.backbone(embeds, segments, packed=len(batch["ids"]) > len(segments))
+        return self.backbone(embeds, segments)
 
     def generate(
         self,

@@ -184,16 +184,15 @@ class Backbone(nn.Module):
         return self.hf.get_input_embeddings()(input_ids)
 
     def forward(
-        self, inputs_embeds: Float[Tensor, "b l d"], attention_mask: Int64[Tensor, "b l"], *, packed: bool = False
+        self, inputs_embeds: Float[Tensor, "b l d"], attention_mask: Int64[Tensor, "b l"]
     ) -> Float[Tensor, "b l v"]:
         """Run the language model on spliced embeddings and return its logits.
 
         Args:
             inputs_embeds: Rows of one sample, or packed rows of several.
             attention_mask: 0 on padding, 1 elsewhere; in packed rows the samples are 1, 2, ….
-            packed: Whether some row holds several samples.
         """
-        return self.hf.lm_head(last_hidden_state(self.language_model, inputs_embeds, attention_mask, packed=packed))
+        return self.hf.lm_head(last_hidden_state(self.language_model, inputs_embeds, attention_mask))
 
     def _encode(self, pixels: UInt8[Tensor, "t 3 H W"], kind: MediaKind) -> Float[Tensor, "t h w c"]:
         tower = getattr(self.hf.model, self.spec.tower(kind))

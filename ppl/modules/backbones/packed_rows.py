@@ -17,8 +17,6 @@ def last_hidden_state(
     language_model: Any,  # noqa: ANN401  as `Backbone.hf`
     inputs_embeds: Float[Tensor, "b l d"],
     attention_mask: Int64[Tensor, "b l"],
-    *,
-    packed: bool,
 ) -> Float[Tensor, "b l d"]:
     """What the decoder's last layer leaves.
 
@@ -30,9 +28,8 @@ def last_hidden_state(
         language_model: A decoder of transformers without its head.
         inputs_embeds: Its input.
         attention_mask: 0 on padding, 1 elsewhere; in packed rows the samples are 1, 2, ….
-        packed: Whether some row holds several samples: told, as to look would be to wait for the device.
     """
-    if not packed:
+    if not (attention_mask > 1).any():
         return language_model(
             inputs_embeds=inputs_embeds, attention_mask=attention_mask, use_cache=False
         ).last_hidden_state

@@ -4,7 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -82,11 +82,18 @@ class Visitor:
         expect(self.page.locator("#frames .caption")).to_contain_text(Path(path).name)
 
     def ask(self, question, num_answers=1):
-        """Write a question, press Enter, and wait for its answers."""
+        """Write a question, press Enter, and wait for its answers.
+
+        Gradio may drop a key while it is busy, and leaves the question where it is: as anybody would, press once more.
+        """
         before = self.page.locator(".exchange").count()
         self.page.fill(QUESTION, question)
-        self.settle()
-        self.page.press(QUESTION, "Enter")
+        for _ in range(3):
+            self.settle()
+            self.page.press(QUESTION, "Enter")
+            with suppress(AssertionError):
+                expect(self.page.locator(QUESTION)).to_have_value("", timeout=10_000)
+                break
         self.wait(before + 1, num_answers)
 
     def settle(self):
