@@ -61,6 +61,15 @@ def test_a_question_may_begin_with_a_slash(talk, dialogue):
     assert dialogue.rows[0]["question"] == "/help me ?"
 
 
+@pytest.fixture
+def heeds_ctrl_c():
+    """Shells have programs that they start in the background ignore it, tests among them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_ends_the_answer_and_not_the_conversation(talk, dialogue, model, monkeypatch):
     """The signal comes while the model generates in its own thread."""
     generate, calls, steps = model.generate, [], []
