@@ -54,15 +54,20 @@ def open_model(
     return Opened(module.model, Processor(module.input_spec, **conversation), checkpoint)
 
 
-def open_session(options: argparse.Namespace) -> ChatSession:
-    """Load ``options.checkpoint`` and encode ``options.media`` as in training, unless told otherwise."""
-    opened = open_model(
+def open_chosen(options: argparse.Namespace) -> Opened:
+    """Load what the options of `ppl.commands.media_arguments.add_model_arguments` say; errors as `open_model`."""
+    return open_model(
         options.checkpoint,
         base=options.base,
         device=options.device,
         num_frames=options.num_frames,
         cache=options.cache,
     )
+
+
+def open_session(options: argparse.Namespace) -> ChatSession:
+    """Load ``options.checkpoint`` and encode ``options.media`` as in training, unless told otherwise."""
+    opened = open_chosen(options)
     return ChatSession(opened.model, opened.processor, options.media, options.start, options.end)
 
 

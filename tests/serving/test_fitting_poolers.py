@@ -3,12 +3,12 @@
 import pytest
 
 from ppl.batches import MediumInfo
+from ppl.recipe_folder import recipe_folder
 from ppl.serving.fitting_poolers import poolers_that_fit
-from ppl.serving.pooler_files import pooler_files
 from ppl.serving.variants import with_pooler
 from tests.modules.tiny import plain_model
 
-PARTS = pooler_files()["average"].parent
+PARTS = recipe_folder() / "parts" / "poolers"
 
 
 def test_all_that_fit_leave_fewer_tokens_than_there_are_patches(model, processor):

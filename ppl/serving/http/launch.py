@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ppl.datamodules.decoders.pyav import PyAVDecoder
 from ppl.modules.poolers.base import Pooler
+from ppl.recipe_folder import recipe_folder
 from ppl.serving.encoded_media import Keeping
 from ppl.serving.engine import Engine
 from ppl.serving.fitting_poolers import poolers_that_fit
@@ -17,9 +18,9 @@ from ppl.serving.http.app import create_app
 from ppl.serving.http.guarded_readers import GuardedReaders
 from ppl.serving.http.server import listen, run_server
 from ppl.serving.http.settings import Caps, Settings
-from ppl.serving.launch import Opened, open_model
+from ppl.serving.launch import Opened, open_chosen
 from ppl.serving.line import Limits
-from ppl.serving.pooler_files import pooler_file, pooler_files
+from ppl.serving.pooler_files import pooler_file
 from ppl.serving.variants import read_pooler
 
 _DEFAULT_KEY = "PPL_API_KEY"
@@ -89,13 +90,7 @@ def open_engine(options: argparse.Namespace, caps: Caps, keeping: Keeping, limit
         ValueError: A pooler is none, or does not fit the model.
         FileNotFoundError: There is no such checkpoint.
     """
-    opened = open_model(
-        options.checkpoint,
-        base=options.base,
-        device=options.device,
-        num_frames=options.num_frames,
-        cache=options.cache,
-    )
+    opened = open_chosen(options)
     decoder = PyAVDecoder(max_pixels=int(caps.megapixels * 1e6))
     opened.processor.decoder = GuardedReaders(decoder, caps.seconds)
     return Engine(opened.model, opened.processor, poolers_of(options.pooler, opened), keeping, limits)
@@ -108,7 +103,7 @@ def poolers_of(named: Sequence[str], opened: Opened) -> Mapping[str, Pooler]:
         ValueError: One is not of the form ``NAME=FILE``, or describes no pooler.
     """
     if not named:
-        return poolers_that_fit(opened.model, opened.processor, pooler_files()["average"].parent)
+        return poolers_that_fit(opened.model, opened.processor, recipe_folder() / "parts" / "poolers")
     found = {}
     for words in named:
         name, equals, path = words.partition("=")
