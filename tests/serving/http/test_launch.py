@@ -74,7 +74,7 @@ def test_the_greeting_tells_the_url_the_name_and_the_limits(model, processor, tm
 
 
 def test_a_port_that_is_taken_is_told_before_the_model_is_loaded(monkeypatch):
-    monkeypatch.setattr(launch, "open_model", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(launch, "open_chosen", lambda *_, **__: pytest.fail("loaded"))
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SystemExit, match=f"ppl serve: got port {port} of 127.0.0.1, which is taken"):
