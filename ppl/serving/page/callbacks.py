@@ -108,18 +108,23 @@ class Callbacks:
         return f"{escape('; '.join(told))}, of {_num_patches(visit.clip)} patches."
 
     def after_opening(self, questions: Sequence[str], visit: Visit | None, *values: Any) -> list[Any]:  # noqa: ANN401
-        """Let both budgets go up to all patches of the clip, count again, and suggest questions.
+        """Let both budgets go up to all patches of the clip and no further, count again, and suggest questions.
 
         Args:
             questions: About an example.
             visit: Whose.
             values: As `ways` takes them.
         """
-        clip = None if visit is None else visit.clip
-        budget = gr.skip() if clip is None else gr.update(maximum=_num_patches(clip))
+        pooler, budget, compares, other_pooler, other_budget = values
+        updates: list[Any] = [gr.skip(), gr.skip()]
+        if visit is not None and visit.clip is not None:
+            maximum = _num_patches(visit.clip)
+            budget, other_budget = min(budget or 0, maximum), min(other_budget or 0, maximum)
+            updates = [gr.update(maximum=maximum, value=value) for value in (budget, other_budget)]
+        counts = self.count(visit, pooler, budget, compares, other_pooler, other_budget)
         told = [*questions, *[""] * (NUM_SUGGESTIONS - len(questions))]
         suggestions = [gr.update(value=question, visible=bool(question)) for question in told]
-        return [budget, budget, self.count(visit, *values), *suggestions]
+        return [*updates, counts, *suggestions]
 
     def markdown(self, visit: Visit | None) -> tuple[dict[str, str] | None, str]:
         """Offer the conversation as Markdown."""

@@ -14,6 +14,7 @@ from ppl.serving.page.callbacks import Callbacks
 from ppl.serving.page.examples import write_examples
 from ppl.serving.page.guard import Guard
 from ppl.serving.page.layout import Layout
+from ppl.serving.page.steady_stream import SteadyStream
 
 _FONTS = ("system-ui", "sans-serif")
 _MONOSPACED = ("ui-monospace", "monospace")
@@ -55,4 +56,4 @@ def mount_page(app: FastAPI) -> None:
     )
     mount = app.routes[-1]
     assert isinstance(mount, Mount), "what was just mounted"
-    mount.app = Guard(mount.app, uploads)
+    mount.app = Guard(SteadyStream(mount.app), uploads)

@@ -4,7 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -82,23 +82,16 @@ class Visitor:
         expect(self.page.locator("#frames .caption")).to_contain_text(Path(path).name)
 
     def ask(self, question, num_answers=1):
-        """Write a question, press Enter, and wait for its answers.
-
-        Gradio may drop a key while it is busy, and leaves the question where it is: as anybody would, press once more.
-        """
+        """Write a question, press Enter, and wait for its answers."""
         before = self.page.locator(".exchange").count()
         self.page.fill(QUESTION, question)
-        for _ in range(3):
-            self.settle()
-            self.page.press(QUESTION, "Enter")
-            with suppress(AssertionError):
-                expect(self.page.locator(QUESTION)).to_have_value("", timeout=10_000)
-                break
+        self.settle()
+        self.page.press(QUESTION, "Enter")
         self.wait(before + 1, num_answers)
 
     def settle(self):
-        """Pause as anybody does between two actions: Gradio sends what was set a moment before it is asked to."""
-        self.page.wait_for_timeout(500)
+        """Pause as anybody does between two actions: what is pressed while the last question is answered is ignored."""
+        self.page.wait_for_timeout(1000)
 
     def wait(self, num_exchanges, num_answers=1):
         """Wait until a question is answered, in full."""

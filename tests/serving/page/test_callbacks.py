@@ -110,7 +110,14 @@ def test_an_example_comes_with_its_questions_and_the_clip_s_largest_budget(callb
     budget, other, told, *suggestions = callbacks.after_opening(["a ?"], shown.visit, *OWN)
     assert budget["maximum"] == other["maximum"] == 144
     assert "144 patches" in told
+    assert (budget["value"], other["value"]) == (0, 4)
     assert [update["visible"] for update in suggestions] == [True, *[False] * (NUM_SUGGESTIONS - 1)]
+
+
+def test_a_budget_beyond_a_smaller_clip_is_lowered(callbacks, shown):
+    budget, other, told, *_ = callbacks.after_opening([], shown.visit, "average", 170, True, "", None)
+    assert (budget["value"], other["value"]) == (144, 0)
+    assert told.startswith("average, at most 144 tokens: 144 visual tokens; ")
 
 
 def test_a_question_is_picked_and_starting_over_forgets_it(callbacks, shown):

@@ -224,6 +224,33 @@ def test_files_of_the_server_are_out_of_reach(url, path, body, status):
     assert "error" in json.load(refused.value)
 
 
+def test_no_event_falls_between_two_streams(url):
+    config = json.load(urlopen(f"{url}config", timeout=30))
+    send = next(each["id"] for each in config["components"] if each["props"].get("elem_id") == "send")
+    ask = next(each for each in config["dependencies"] if [send, "click"] in [list(pair) for pair in each["targets"]])
+    body = {"data": ["", None, "", 0, False, "", 0], "fn_index": ask["id"], "session_hash": "one"}
+    assert len(body["data"]) == len(ask["inputs"])
+
+    def join():
+        request = Request(
+            f"{url}gradio_api/queue/join?", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        return json.load(urlopen(request, timeout=30))["event_id"]
+
+    def completed(stream):
+        told = (json.loads(line.removeprefix(b"data: ")) for line in stream if line.startswith(b"data: "))
+        return next(
+            (each["event_id"] for each in told if each["msg"] in ("process_completed", "close_stream")), "its end"
+        )
+
+    event = join()
+    with urlopen(f"{url}gradio_api/queue/data?session_hash=one", timeout=30) as stream:
+        assert completed(stream) == event
+        for _ in range(3):
+            event = join()
+            assert completed(stream) == event
+
+
 def test_the_same_server_answers_programs(url):
     with urlopen(f"{url}v1/models", timeout=30) as answer:
         assert "talkative:average" in [model["id"] for model in json.load(answer)["data"]]
