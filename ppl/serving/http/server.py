@@ -76,3 +76,7 @@ class _Server(uvicorn.Server):
         if self._drained is not None and self._drained.done():
             self.should_exit = True
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.serving.ended.set()
+        await super().shutdown(sockets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -31,6 +32,8 @@ class Serving:
         self.created = int(time.time())
         self.draining = Event()
         """Set when the server was told to end."""
+        self.ended = asyncio.Event()
+        """Set when it ends: nothing is in line any more."""
         self.store = Store(int(settings.uploads_gib * 2**30), 60 * settings.upload_minutes)
         self.metrics = Metrics(engine, self.store)
         self.bodies = Bodies(settings.caps.body_bytes, settings.stall_seconds)

@@ -56,4 +56,4 @@ def mount_page(app: FastAPI) -> None:
     )
     mount = app.routes[-1]
     assert isinstance(mount, Mount), "what was just mounted"
-    mount.app = Guard(SteadyStream(mount.app), uploads)
+    mount.app = Guard(SteadyStream(mount.app, serving.ended), uploads)

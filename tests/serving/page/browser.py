@@ -40,7 +40,7 @@ def demo(*options, folder=ROOT):
         server.terminate()
         rest = server.communicate(timeout=60)[0]
     assert server.returncode == 0, rest
-    assert "Traceback" not in rest, rest
+    assert not re.search("ERROR|Traceback", rest), rest
 
 
 @contextmanager

@@ -39,23 +39,26 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def url(checkpoint, tmp_path_factory):
-    """The server's address; when it ends, nothing of its visitors is left on disk."""
+def browser():
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def url(checkpoint, tmp_path_factory, browser):
+    """The server's address; it ends in order while a visitor is there, and nothing of its visitors is left on disk."""
     options = [f"--checkpoint={checkpoint}", f"--max-tokens={MAX_TOKENS}", f"--max-video-seconds={MAX_SECONDS}"]
     temporary = tmp_path_factory.mktemp("temporary")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(temporary))
         with demo(*options) as url:
             yield url
+            last = Visitor(browser, url)
+            with last.page.expect_response(re.compile("queue/data")):
+                last.page.click("#restart")
             folders = list(temporary.glob("ppl-serve-*"))
             assert [path.stat().st_mode & 0o77 for path in folders] == [0], "for one user only"
     assert not folders[0].exists()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture
