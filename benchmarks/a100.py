@@ -6,7 +6,6 @@ Everything between the marks is made: the commands by the recipes' own words, th
 from __future__ import annotations
 
 import io
-import sys
 import warnings
 from functools import cache
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 from rich.console import Console
 
+from benchmarks.marked import rewrite
 from ppl.planning.plan import Options, make_plan
 from ppl.planning.recipe import build_model, read_recipe
 from ppl.planning.report import show
@@ -27,8 +27,6 @@ MACHINES = {8: "recipes/overlays/fsdp_8_a100.yaml", 16: "recipes/overlays/fsdp_1
 BATCHES = {"sft_video_llava": 128}
 """Samples of an optimiser step, where the recipe's are not the overlays' 256."""
 GIB = 2**30
-IN_FLOAT32 = "--model.backbone.dtype=float32"
-"""What trains is in float32 under these overlays, whatever the recipe's dtype; the plan counts the recipe's."""
 
 
 class Planned(NamedTuple):
@@ -47,7 +45,7 @@ def planned(name: str, gpus: int) -> Planned:
     steps = samples // (gpus * overlay["data"]["init_args"]["batch_size"])
     if steps != overlay["trainer"]["accumulate_grad_batches"]:
         words.append(f"--trainer.accumulate_grad_batches={steps}")
-    recipe = read_recipe([*(str(ROOT / word) if word.endswith(".yaml") else word for word in words), IN_FLOAT32])
+    recipe = read_recipe([str(ROOT / word) if word.endswith(".yaml") else word for word in words])
     with warnings.catch_warnings():  # without Lightning's own CLI, hparams hold live modules
         warnings.filterwarnings("ignore", message="Attribute .* is an instance of `nn.Module`")
         module, origin = build_model(recipe)
@@ -55,10 +53,10 @@ def planned(name: str, gpus: int) -> Planned:
 
 
 def sharded(plan: dict[str, Any]) -> dict[str, Any]:
-    """The row of the overlay: FSDP, activations computed again."""
+    """The row of the overlay: FSDP1, activations computed again."""
     rows = plan["memory"]["rows"]
     own = [row for row in rows if row["training"] == rows[0]["training"]]
-    return next(row for row in own if row["strategy"] == "fsdp" and row["checkpointing"])
+    return next(row for row in own if row["strategy"] == "fsdp1" and row["checkpointing"])
 
 
 def line(name: str) -> str:
@@ -87,7 +85,7 @@ def section(name: str) -> str:
     lines = [
         f"## {name}\n",
         "```bash",
-        f"ppl plan {eight} {IN_FLOAT32} --gpus 8",
+        f"ppl plan {eight} --gpus 8",
         f"GPUS=8 recipes/launch/torchrun.sh {eight} \\\n    {data}",
         "# on each of two machines:",
         f"NODES=2 GPUS=8 HEAD=first-host recipes/launch/torchrun.sh {sixteen} \\\n    {data}",
@@ -110,10 +108,7 @@ def made() -> str:
 
 def main() -> None:
     """Rewrite the page between the marks."""
-    before, rest = PAGE.read_text(encoding="utf-8").split(START)
-    after = rest.split(END)[1]
-    PAGE.write_text(f"{before}{START}{made()}{END}{after}", encoding="utf-8")
-    sys.stdout.write(f"wrote {PAGE.relative_to(ROOT)}\n")
+    rewrite(PAGE, START, END, made())
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ from ppl.planning.activations import Numbers, loss_bytes
 from ppl.planning.batch_memory import batch_bytes
 from ppl.planning.media import count_medium
 from ppl.planning.sample_work import Text, sample_work
-from ppl.planning.sizes import language_layer, states
+from ppl.planning.sizes import language_layer
+from ppl.planning.weights import states, weights_of
 from tests.planning.measuring import SavedBytes, built, loss_of, make_batch, recipe_words
 
 OUTPUT = Path(__file__).parent / "results" / "plan.json"
@@ -50,7 +51,7 @@ def compare(pooler: str, precision: str, frames: int, source: str) -> dict[str, 
     model, batch = module.model, make_batch(module, frames, TEXT)
     video = count_medium(model, "video", frames)
     work = sample_work(model, video, TEXT)
-    planned = states(module, model.backbone, precision)
+    planned = states(weights_of(module), precision, "single")
     with FlopCounterMode(display=False) as forward, SavedBytes(module) as saved:
         loss = loss_of(module, batch)
     kept = saved.total
@@ -70,7 +71,7 @@ def compare(pooler: str, precision: str, frames: int, source: str) -> dict[str, 
         "backward, FLOP": (work.training.backward, backward.get_total_flops()),
         "kept for backward, bytes": (estimate.activations + estimate.logits - beside, kept),
         "gradients, bytes": (planned.gradients, sum(p.grad.nbytes for p in trained)),
-        "optimiser, bytes": (planned.optimizer, held),
+        "optimiser, bytes": (planned.moments + planned.steps, held),
     }
 
 

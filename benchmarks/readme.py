@@ -8,6 +8,8 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.marked import rewrite
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 TITLES = {
@@ -188,13 +190,8 @@ def marks(name: str) -> tuple[str, str]:
 
 
 def main() -> None:
-    readme = ROOT / "README.md"
-    text = readme.read_text()
     for name, block in BLOCKS.items():
-        start, end = marks(name)
-        head, rest = text.split(start)
-        text = head + start + block() + end + rest.split(end)[1]
-    readme.write_text(text)
+        rewrite(ROOT / "README.md", *marks(name), block())
 
 
 if __name__ == "__main__":

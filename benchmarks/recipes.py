@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from pathlib import Path
 
+from benchmarks.marked import rewrite
 from ppl.planning.plan import Options, make_plan
 from ppl.planning.recipe import build_model, read_recipe
 
@@ -29,7 +29,7 @@ def row(name: str, form: str) -> str:
     plan = make_plan(module, recipe, origin, Options(gpus=GPUS))
     rows = plan["memory"]["rows"]  # first those of the recipe as it is, then what adapters would need
     memory = {r["strategy"]: r for r in rows if r["training"] == rows[0]["training"] and not r["checkpointing"]}
-    alone, shared = (f"{memory[kind]['total'] / 2**30:.0f}" for kind in ("single", "fsdp"))
+    alone, shared = (f"{memory[kind]['total'] / 2**30:.0f}" for kind in ("single", "fsdp2"))
     fits = "" if memory["single"]["fits"] else " (does not fit)"
     trained = plan["parameters"]["trainable"] / 1e9
     accumulate = recipe.trainer["accumulate_grad_batches"]
@@ -50,7 +50,7 @@ def table() -> str:
     """All rows, in markdown."""
     lines = [
         "| experiment, form | command | GPUs × batch × accumulated | visual tokens of a video "
-        f"| weights that train, 10⁹ | GiB of 1 GPU | of each of {GPUS}, FSDP |",
+        f"| weights that train, 10⁹ | GiB of 1 GPU | of each of {GPUS}, FSDP2 |",
         "|---|---|---|---:|---:|---:|---:|",
         *(row(name, form) for name in RECIPES for form in FORMS),
     ]
@@ -59,11 +59,7 @@ def table() -> str:
 
 def main() -> None:
     """Rewrite the table between the markers."""
-    made = table()
-    before, rest = README.read_text(encoding="utf-8").split(START)
-    after = rest.split(END)[1]
-    README.write_text(f"{before}{START}{made}{END}{after}", encoding="utf-8")
-    sys.stdout.write(f"wrote {README.relative_to(ROOT)}\n")
+    rewrite(README, START, END, table())
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.lmms.differences import DIFFERENCES
+from benchmarks.marked import rewrite
 
 ROOT = Path(__file__).parents[2]
-BEGIN, END = "<!-- lmms parity: written by benchmarks/lmms, do not edit -->", "<!-- end -->"
+BEGIN, END = "<!-- lmms parity: written by benchmarks/lmms, do not edit -->\n", "<!-- end -->"
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "OPENAI_API_KEY": "none", "PYTHONWARNINGS": "ignore"}
 # Whatever asks a judge all the same asks nobody.
 OFFLINE |= {"OPENAI_API_URL": "http://127.0.0.1:9", "LOGURU_LEVEL": "CRITICAL"}
@@ -95,10 +96,7 @@ def write(found: list[dict], tried: dict) -> None:
     content = {"lmms_eval": version("lmms-eval"), "parity": found, "differences": differences, "adapter": tried}
     file = ROOT / "benchmarks" / "results" / "lmms.json"
     file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    page = ROOT / "docs" / "lmms_eval.md"
-    before, begins, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, ends, after = rest.partition(END)
-    page.write_text(f"{before}{begins}\n{table(found, tried)}\n{ends}{after}", encoding="utf-8")
+    rewrite(ROOT / "docs" / "lmms_eval.md", BEGIN, END, f"{table(found, tried)}\n")
 
 
 if __name__ == "__main__":

@@ -45,5 +45,7 @@ def _own_options() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> None:
     from ppl.planning.report import run_plan
+    from ppl.recipe_files import check_recipes
 
+    check_recipes(options.recipe)
     run_plan(options, options.recipe)

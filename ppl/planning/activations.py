@@ -60,18 +60,20 @@ class Numbers:
     def of(cls, precision: str, weight: int, *, is_fsdp: bool = False, has_adapters: bool = False) -> Numbers:
         """Read them off Lightning's precision.
 
-        Under autocast, adapters make copies beside weights of 16 bits too, for they are in fp32. FSDP gathers all
-        weights in 16 bits, so that there nothing is copied.
+        Under autocast, adapters make copies beside weights of 16 bits too, for they are in fp32. With ``bf16-mixed``,
+        FSDP gathers a block's weights in 16 bits, so that there nothing is copied.
 
         Args:
             precision: Such as ``bf16-true``, ``bf16-mixed`` or ``32-true``.
             weight: Bytes of a weight.
-            is_fsdp: Lightning's FSDP strategy.
+            is_fsdp: One of the two FSDP strategies.
             has_adapters: LoRA.
         """
         if precision not in ("bf16-mixed", "16-mixed"):
             return cls(weight, weight, False)
-        return cls(2, 2, False) if is_fsdp else cls(2, weight, has_adapters or weight != 2)
+        return (
+            cls(2, 2, False) if is_fsdp and precision == "bf16-mixed" else cls(2, weight, has_adapters or weight != 2)
+        )
 
 
 def norm_bytes(layer: Layer, numbers: Numbers) -> int:

@@ -6,30 +6,19 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
-from torch import nn
-
 from ppl.modules.sft import SFTModule
 from ppl.planning.activations import Layer, Numbers
 from ppl.planning.batch_memory import batch_bytes
 from ppl.planning.media import IMAGE_SIZE, MediumTokens, count_medium
-from ppl.planning.memory import CONTEXT, States, Strategy, adapter_weights, per_gpu, with_lora
+from ppl.planning.memory import CONTEXT, per_gpu
 from ppl.planning.recipe import Recipe
 from ppl.planning.sample_work import Text, sample_work
-from ppl.planning.sizes import (
-    adapter_precision,
-    decoder_layers,
-    element_size,
-    language_layer,
-    layers,
-    states,
-    unified_precision,
-)
+from ppl.planning.sizes import adapter_precision, language_layer, unified_precision
+from ppl.planning.weights import Weight, kept_size, states, strategies, weights_of
 
 DEFAULT_FRAMES = 32
 LORA_DROPOUT = 0.05
 """Of adapters that the recipe does not have, as recipes/overlays/lora.yaml has."""
-STRATEGIES: tuple[Strategy, ...] = ("single", "ddp", "fsdp")
 
 
 @dataclass(frozen=True)
@@ -72,14 +61,12 @@ def make_plan(module: SFTModule, recipe: Recipe, origin: str, options: Options) 
     batch_size = _from_data(recipe, "batch_size", 1, notes)
     quantization = recipe.model["init_args"]["backbone"]["init_args"].get("quantization")
     if quantization:
-        notes.append(f"quantization: {quantization} is not planned: weights are counted in the recipe's precision")
+        notes.append(f"quantization: {quantization} is not planned: weights are counted in the recipe's precision; "
+                     "FSDP does not cut such weights")  # fmt: skip
     precision = unified_precision(recipe.trainer.get("precision"))
     if recipe.model["init_args"].get("lora") and adapter_precision(precision) != precision:
         notes.append(f"LoRA does not train in {precision}: planned in {adapter_precision(precision)}; set it with "
                      "--trainer.precision or -c recipes/overlays/lora.yaml")  # fmt: skip
-    if precision.endswith("-mixed") and any(p.requires_grad and p.element_size() == 2 for p in module.parameters()):
-        notes.append(f"FSDP keeps what trains in float32 under {precision}, its rows count the recipe's 16 bits: plan "
-                     "it with --model.backbone.dtype=float32")  # fmt: skip
     text = Text(options.prompt_tokens, options.answer_tokens)
     video = count_medium(module.model, "video", num_frames)
     work = {
@@ -170,16 +157,18 @@ def _memory(
     options: Options,
 ) -> dict[str, Any]:
     rows = []
-    for training, held_in, shape, held in _variants(module, recipe, precision, options.lora_rank):
-        weight = element_size(held_in, next(decoder_layers(module.model.backbone)[0].parameters()))
+    is_quantized = bool(recipe.model["init_args"]["backbone"]["init_args"].get("quantization"))
+    for training, held_in, shape, weights in _variants(module, recipe, precision, options.lora_rank):
+        first = next(w for w in weights if w.unit == 0)  # of the first block of the decoder
         for is_checkpointed in (False, True):
-            for strategy in STRATEGIES:
-                numbers = Numbers.of(held_in, weight, is_fsdp=strategy == "fsdp", has_adapters=shape.lora_rank > 0)
+            for strategy in strategies(held_in, is_quantized=is_quantized):
+                size, is_fsdp = kept_size(first, held_in, strategy), strategy in ("fsdp1", "fsdp2")
+                numbers = Numbers.of(held_in, size, is_fsdp=is_fsdp, has_adapters=shape.lora_rank > 0)
                 batch = batch_bytes(
                     module.model, shape, numbers, video, text, batch_size,
                     is_checkpointed=is_checkpointed, is_padded=batch_size > 1,
                 )  # fmt: skip
-                memory = per_gpu(held, strategy, options.gpus, *batch)
+                memory = per_gpu(states(weights, held_in, strategy), strategy, options.gpus, *batch)
                 head = {"training": training, "precision": held_in, "strategy": strategy}
                 head |= {"gpus": 1 if strategy == "single" else options.gpus, "checkpointing": is_checkpointed}
                 fits = memory.fits(options.gpu_memory * 2**30)
@@ -187,37 +176,17 @@ def _memory(
     return {"gpu_memory": options.gpu_memory * 2**30, "context": CONTEXT, "batch_size": batch_size, "rows": rows}
 
 
-def _variants(module: SFTModule, recipe: Recipe, precision: str, rank: int) -> Iterator[tuple[str, str, Layer, States]]:
-    """Name, precision, layer and states of the recipe, and of the recipe with adapters where it has none."""
-    backbone = module.model.backbone
+def _variants(
+    module: SFTModule, recipe: Recipe, precision: str, rank: int
+) -> Iterator[tuple[str, str, Layer, list[Weight]]]:
+    """Name, precision, layer and weights of the recipe, and of the recipe with adapters where it has none."""
     lora = recipe.model["init_args"].get("lora") or {}
-    layer, _ = language_layer(backbone, lora.get("dropout", 0.0))
+    layer, _ = language_layer(module.model.backbone, lora.get("dropout", 0.0))
     mixed = adapter_precision(precision)
     if layer.lora_rank:
-        yield f"LoRA {layer.lora_rank}", mixed, layer, states(module, backbone, mixed)
+        yield f"LoRA {layer.lora_rank}", mixed, layer, weights_of(module)
         return
-    yield "as the recipe", precision, layer, states(module, backbone, precision)
-    if any(p.requires_grad for p in backbone.language_model.parameters()):
+    yield "as the recipe", precision, layer, weights_of(module)
+    if any(p.requires_grad for p in module.model.backbone.language_model.parameters()):
         adapted = replace(layer, lora_rank=rank, lora_dropout=LORA_DROPOUT)
-        yield f"LoRA {rank}", mixed, adapted, _lora_states(module, mixed, rank)
-
-
-def _lora_states(module: SFTModule, precision: str, rank: int) -> States:
-    """States as if the recipe had adapters of this rank, in fp32 (or as ``64-true`` converts them)."""
-    backbone = module.model.backbone
-    [parameters] = [part.parameters for part in module.parts if part.name == "language_model"]
-    trained = [p for p in parameters if p.requires_grad]
-    inside = {id(p) for layer in layers(backbone) for p in layer.parameters()}
-    linears = [m for m in backbone.language_model.modules() if isinstance(m, nn.Linear)]
-    weights = adapter_weights([(m.out_features, m.in_features) for m in linears], rank)
-    size, is_mixed = element_size(precision, torch.empty(0, device="meta")), precision.endswith("-mixed")
-    frozen_size = 2 if is_mixed else element_size(precision, linears[0].weight)
-    return with_lora(
-        states(module, backbone, precision),
-        frozen=sum(p.numel() * element_size(precision, p) for p in trained),
-        frozen_tensors=len(trained),
-        frozen_root=sum(p.numel() * frozen_size for p in trained if id(p) not in inside),
-        adapters=weights * size,
-        tensors=2 * len(linears),
-        copies=2 * weights if is_mixed else 0,
-    )
+        yield f"LoRA {rank}", mixed, adapted, weights_of(module, rank)

@@ -160,10 +160,11 @@ def memory(plan: dict[str, Any]) -> list[Table]:
             tables[name] = _table(f"{title}{limits['batch_size']} videos a batch", "GPUs", *_MEMORY_COLUMNS)
             tables[name].padding = (0, 0)
         sizes = [f"{sum(row[part] for part in parts) / 2**30:.1f}" for parts in _MEMORY_COLUMNS.values() if parts]
-        gpus = {"single": "1", "ddp": f"{row['gpus']} DDP", "fsdp": f"{row['gpus']} FSDP"}[row["strategy"]]
+        gpus = "1" if row["strategy"] == "single" else f"{row['gpus']} {row['strategy'].upper()}"
         again, fits = ("yes" if row[key] else "no" for key in ("checkpointing", "fits"))
-        style = None if row["fits"] else "dim"
-        tables[name].add_row(gpus, again, *sizes, fits, style=style, end_section=row["strategy"] == "fsdp")
+        if row["strategy"] == "single":
+            tables[name].add_section()
+        tables[name].add_row(gpus, again, *sizes, fits, style=None if row["fits"] else "dim")
     return list(tables.values())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,9 +10,7 @@ from torch import Tensor, nn
 from ppl.batches import MediaKind
 from ppl.modules.backbones.base import Backbone
 from ppl.modules.backbones.bt_adapter import BTAdapter
-from ppl.modules.matrices import matrices
 from ppl.planning.activations import Layer
-from ppl.planning.memory import States
 
 _ALIASES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
 """Lightning's, which it takes as numbers too."""
@@ -22,8 +20,6 @@ _MIXED = {
     "transformer-engine": "bf16-mixed",
     "transformer-engine-float16": "16-mixed",
 }
-_HALF = ("bf16-true", "16-true", "transformer-engine", "transformer-engine-float16")
-_ADAPTERS = ".lora_"
 
 
 def unified_precision(precision: str | int | None) -> str:
@@ -40,13 +36,6 @@ def adapter_precision(precision: str) -> str:
 def elements(tensors: Iterable[Tensor], *, trained: bool = False) -> int:
     """Elements of tensors; with ``trained``, of those that train."""
     return sum(t.numel() for t in tensors if t.requires_grad or not trained)
-
-
-def element_size(precision: str, parameter: Tensor) -> int:
-    """Bytes of one element of a parameter in training: ``…-true`` converts all of them, the rest leaves them."""
-    if precision in _HALF:
-        return 2
-    return 8 if precision == "64-true" else parameter.element_size()
 
 
 def decoder_layers(backbone: Backbone) -> list[nn.Module]:
@@ -102,39 +91,3 @@ def without_branch(backbone: Backbone) -> tuple[nn.Module, BTAdapter | None]:
         return vision, None
     assert isinstance(vision, nn.ModuleDict)
     return vision["tower"], branch
-
-
-def layers(backbone: Backbone) -> list[nn.Module]:
-    """What FSDP wraps: every layer of the language model and of the vision towers."""
-    found = decoder_layers(backbone)
-    for module in backbone.vision_tower.modules():
-        if isinstance(module, nn.ModuleList) and len(module) > 1 and any(matrices(m) for m in module):
-            found += list(module)
-    return found
-
-
-def states(module: nn.Module, backbone: Backbone, precision: str) -> States:
-    """Bytes of weights, of those that train, and of what FSDP gathers."""
-
-    def size(parameters: Sequence[Tensor], *, trained: bool = False) -> int:
-        return sum(p.numel() * element_size(precision, p) for p in parameters if p.requires_grad or not trained)
-
-    parameters = list(module.parameters())
-    units = [list(layer.parameters()) for layer in layers(backbone)]
-    inside = {id(p) for unit in units for p in unit}
-    root = [p for p in parameters if id(p) not in inside]
-    gathered = 2 if precision.endswith("-mixed") else 0
-    copies = matrices(module) if gathered else []
-
-    def in_compute(parameters: Sequence[Tensor], *, trained: bool = False) -> int:
-        return gathered * elements(parameters, trained=trained) if gathered else size(parameters, trained=trained)
-
-    return States(
-        weights=size(parameters),
-        trained=size(parameters, trained=True),
-        trained_tensors=sum(p.requires_grad for p in parameters),
-        unit=max(in_compute(unit) for unit in units),
-        root=in_compute(root),
-        trained_root=in_compute(root, trained=True),
-        low_precision=sum(gathered * m.numel() for m in copies if m.element_size() > gathered),
-    )
