@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import shutil
 import statistics
 import tempfile
@@ -25,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.measuring import ROOT, provenance, seconds
+from benchmarks.measuring import ROOT, median_interval, provenance, seconds
 from ppl.batches import Batch
 from ppl.datamodules.collate import collate
 from ppl.datamodules.processing import DecodedMedium, Processor
@@ -128,8 +127,7 @@ def compare(model: VideoLLM, batch: Batch, rounds: int, device: torch.device) ->
     for number in range(rounds):
         for name in sorted(calls, reverse=number % 2 == 1):
             times[name].append(seconds(calls[name], device))
-    ratios = sorted(a / b for a, b in zip(times["adapter"], times["transformers"], strict=True))
-    rank = max(0, math.floor(rounds / 2 - 0.98 * math.sqrt(rounds)))  # 1.96 standard deviations of a binomial
+    ratios = [a / b for a, b in zip(times["adapter"], times["transformers"], strict=True)]
     quartiles = statistics.quantiles(ratios, n=4) if rounds > 1 else ratios * 3
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -138,7 +136,7 @@ def compare(model: VideoLLM, batch: Batch, rounds: int, device: torch.device) ->
         "milliseconds": {name: round(1000 * statistics.median(values), 1) for name, values in times.items()},
         "ratio": round(statistics.median(ratios), 4),
         "quartiles": [round(quartiles[0], 4), round(quartiles[2], 4)],
-        "interval": [round(ratios[rank], 4), round(ratios[-1 - rank], 4)],
+        "interval": median_interval(ratios, 4),
     }
 
 
@@ -163,7 +161,7 @@ def main() -> None:
         row = rows[name] = compare(model, batch, options.rounds, device)
         ms, spans = row["milliseconds"], (row["quartiles"], row["interval"])
         cells = [f"{row['parameters'] / 1e6:.0f} M", row["positions"], ms["adapter"], ms["transformers"], row["ratio"]]
-        table.add_row(name, *map(str, cells), *(f"{low:.3f} – {high:.3f}" for low, high in spans))
+        table.add_row(name, *map(str, cells), *("–".join(f"{end:.3f}" for end in span or ()) for span in spans))
     console = Console(width=140, highlight=False)
     worst = max(row["ratio"] for row in rows.values())
     console.print(table, f"largest difference of logits {max(row['difference'] for row in rows.values())}, expected 0")

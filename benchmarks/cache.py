@@ -4,8 +4,8 @@
 frozen tower: decode, encode or look up, pool, project, language model, loss, backward. The optimiser is left out: its
 cost is one of weights and not of FLOPs. Every way to keep features has been through a first epoch, which is timed too;
 then epochs of all ways take turns, and ratios are of epochs of one turn. Files come from the page cache, where they
-still are: a disk adds its own time. What is in a folder is not decoded again, what is in memory alone is. ``lookup``
-and ``tower`` are `VideoLLM.encode` alone, on the same batches.
+still are: a disk adds its own time. What is in a folder is not decoded again, what is in memory alone is. ``encode_s``
+is `VideoLLM.encode` alone on the same batches: the tower, or a lookup.
 """
 
 from __future__ import annotations
@@ -132,11 +132,11 @@ def summary(rows: dict[str, dict], caches: dict[str, FeatureCache | None], video
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=int, default=4)
-    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--videos", type=int, default=2)
+    parser.add_argument("--frames", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--workers", type=int, default=0, help="processes that decode")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, nothing written: does everything run?")
     parser.add_argument("--output", type=Path, default=OUTPUT)

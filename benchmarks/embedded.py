@@ -10,13 +10,11 @@ import argparse
 import json
 import platform
 import statistics
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from benchmarks.chain import (
@@ -33,6 +31,7 @@ from benchmarks.chain import (
     tune,
 )
 from benchmarks.localisation import localise
+from benchmarks.measuring import provenance
 
 OUTPUT = Path(__file__).parent / "results" / "embedded.json"
 CELLS = (AVERAGE_LONG, WEIGHTED, WEIGHTED_BARE, AVERAGE)  # the longest first, so that no core idles at the end
@@ -49,11 +48,8 @@ def main() -> None:
     with ThreadPoolExecutor(max_workers=2) as pool:
         done = list(pool.map(lambda job: tune(job[0], alignments[job[1]], folder(job[1]), job[1]), jobs))
     rows = {seed: describe(alignments[seed], results_of(seed, jobs, done)) for seed in options.seeds}
-    report = {
-        "command": " ".join(["python -m benchmarks.embedded", *sys.argv[1:]]),
-        "commit": git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else ""),
+    report = provenance("embedded", torch.device("cpu")) | {
         "machine": f"{platform.processor() or platform.machine()}, two cells at a time, one thread each",
-        "versions": {name: version(name) for name in ("torch", "transformers", "lightning", "open_clip_torch")},
         "steps": STEPS,
         "seconds": round(time.perf_counter() - start),
         "seeds": rows,
@@ -109,10 +105,6 @@ def summarise(rows: dict[int, dict]) -> dict:
 
 def rounded(shares: dict[str, float]) -> dict[str, float]:
     return {name: round(share, 3) for name, share in shares.items()}
-
-
-def git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ import time
 import warnings
 from collections import defaultdict
 from dataclasses import asdict, dataclass
-from math import comb
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,7 +31,7 @@ import torch
 from lightning import Callback, Trainer
 
 from benchmarks.asked_apart import ASKED, ApartDataModule, Letter, encoding, make_benchmark
-from benchmarks.measuring import provenance
+from benchmarks.measuring import median_interval, provenance
 from benchmarks.scaled import SEVEN_B, Shape, build
 from ppl.batches import AskedBatch
 from ppl.callbacks.row_writer import RowWriter
@@ -113,15 +112,6 @@ def ask(module: SFTModule, benchmark: VideoMME, way: Way, options: argparse.Name
         return clock, list(read_rows(Path(folder) / "rows-0.jsonl"))
 
 
-def interval(ratios: list[float]) -> list[float] | None:
-    """Order statistics that hold the median in at least 95 % of such runs; None of fewer than six rounds."""
-    number, tail, rank = len(ratios), 0.0, -1
-    while (tail := tail + 2 * comb(number, rank + 1) / 2**number) <= 0.05:
-        rank += 1
-    ordered = sorted(ratios)
-    return None if rank < 0 else [round(ordered[rank], 2), round(ordered[-1 - rank], 2)]
-
-
 def measure(depth: int, benchmark: VideoMME, options: argparse.Namespace) -> dict:
     """All ways in turn, with one model."""
     torch.manual_seed(0)
@@ -172,7 +162,7 @@ def described(speeds: dict[str, list[float]], stages: dict[str, dict[str, list[f
     ratios = {}
     for name, (over, under) in RATIOS.items():
         rounds = [a / b for a, b in zip(speeds[over], speeds[under], strict=True)]
-        ratios[name] = {"median": round(statistics.median(rounds), 2), "interval": interval(rounds)}
+        ratios[name] = {"median": round(statistics.median(rounds), 2), "interval": median_interval(rounds, 2)}
     return {
         "questions_a_second": {name: round(statistics.median(values), 3) for name, values in speeds.items()},
         "milliseconds_a_question": took,

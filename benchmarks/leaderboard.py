@@ -25,7 +25,7 @@ SCORES = {
 }
 POOLERS = ("weighted", "average", "max")
 COMMANDS = """\
-python -m benchmarks.world
+python -m ppl.datamodules.synthetic
 ppl fit -c recipes/experiments/tiny_align.yaml
 for pooler in {poolers}; do
   run=runs/leaderboard/$pooler

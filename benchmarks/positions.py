@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import torch
+
 from benchmarks.chain import ROOT, STEPS, Cell, align, tune_all
+from benchmarks.measuring import provenance
 
 OUTPUT = Path(__file__).parent / "results" / "positions.json"
 POOLER = "recipes/parts/poolers/weighted.yaml"
@@ -27,15 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     options = parser.parse_args()
-    report = {
-        "command": " ".join(["python -m benchmarks.positions", *sys.argv[1:]]),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-        ).stdout.strip(),
-        "steps": STEPS,
-        "training_mix": SHARES,
-        "seeds": {},
-    }
+    report = provenance("positions", torch.device("cpu")) | {"steps": STEPS, "training_mix": SHARES, "seeds": {}}
     for seed in options.seeds:
         folder = ROOT / "runs" / "positions" / f"seed_{seed}"
         results = tune_all(CELLS, align(folder, seed), folder, seed)

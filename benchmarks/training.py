@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import multiprocessing
 import statistics
 import time
@@ -32,7 +31,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measuring import provenance
+from benchmarks.measuring import median_interval, provenance
 from benchmarks.scaled import Shape
 from benchmarks.training_loops import Contestant, contend
 
@@ -80,9 +79,8 @@ def race(contestants: dict[str, Contestant], shape: Shape, frames: int, rounds: 
 
 def ratio(over: list[float], under: list[float]) -> dict:
     """The median of paired ratios, and its interval."""
-    ratios = sorted(a / b for a, b in zip(over, under, strict=True))
-    rank = max(0, math.floor(len(ratios) / 2 - 0.98 * math.sqrt(len(ratios))))  # 1.96 deviations of a binomial
-    return {"ratio": round(statistics.median(ratios), 3), "interval": [round(ratios[i], 3) for i in (rank, -1 - rank)]}
+    ratios = [a / b for a, b in zip(over, under, strict=True)]
+    return {"ratio": round(statistics.median(ratios), 3), "interval": median_interval(ratios, 3)}
 
 
 def milliseconds(row: dict) -> float:

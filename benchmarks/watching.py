@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
 import statistics
 import tempfile
 import time
@@ -24,7 +23,7 @@ from lightning import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
-from benchmarks.measuring import ROOT, provenance
+from benchmarks.measuring import ROOT, median_interval, provenance
 from ppl.callbacks.loader_wait import LoaderWait
 from ppl.callbacks.throughput import Throughput
 from ppl.datamodules.collate import collate
@@ -106,8 +105,7 @@ def compare(starts: list[float]) -> dict:
     """Blocks with against blocks without, pair by pair."""
     spans = [starts[i + BLOCK] - starts[i + 1] for i in range(2 * BLOCK, len(starts) - BLOCK, BLOCK)]
     without, with_it = spans[0::2], spans[1::2]
-    ratios = sorted(a / b for a, b in zip(with_it, without, strict=True))
-    rank = max(0, math.floor(len(ratios) / 2 - 0.98 * math.sqrt(len(ratios))))  # 1.96 deviations of a binomial
+    ratios = [a / b for a, b in zip(with_it, without, strict=True)]
     quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
     added = statistics.median(a - b for a, b in zip(with_it, without, strict=True))
     return {
@@ -115,14 +113,14 @@ def compare(starts: list[float]) -> dict:
         "added_microseconds_a_step": round(1e6 * added / (BLOCK - 1)),
         "ratio": round(statistics.median(ratios), 4),
         "quartiles": [round(quartiles[0], 4), round(quartiles[2], 4)],
-        "interval": [round(ratios[rank], 4), round(ratios[-1 - rank], 4)],
+        "interval": median_interval(ratios, 4),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--rows", type=int, default=16, help="questions about videos of 8 frames in the batch")
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--rows", type=int, default=8, help="questions about videos of 8 frames in the batch")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--quick", action="store_true", help="two rounds, nothing written: does everything run?")
     parser.add_argument("--output", type=Path, default=OUTPUT)

@@ -20,14 +20,22 @@ class RowWriter(Callback):
     """
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Cut off a last line that a killed run left half-written."""
+        """End a last line that a killed run left without its end, or cut it off if it is half-written."""
         file = _file(trainer)
         if not _writes(pl_module) or not file.exists():
             return
         written = file.read_bytes()
-        if not written.endswith(b"\n"):
-            list(read_rows(file))  # anything else that is wrong with it is an error
-            os.truncate(file, written.rfind(b"\n") + 1)  # in one step: other processes may be reading it
+        if written.endswith(b"\n"):
+            return
+        list(read_rows(file))  # anything else that is wrong with it is an error
+        whole = written.rfind(b"\n") + 1
+        try:
+            from_line(written[whole:])
+        except ValueError:
+            os.truncate(file, whole)  # in one step: other processes may be reading it
+        else:  # its question counts as answered, and is not asked again
+            with file.open("ab") as stream:
+                stream.write(b"\n")
 
     def on_predict_batch_end(
         self,

@@ -10,12 +10,20 @@ _CHECKOUT = Path(__file__).parents[2]
 
 
 def source() -> dict[str, Any]:
-    """Commit of the checkout, and the files that differ from it; null where the package is installed."""
+    """Commit of the checkout, and the files that differ from it; null where the package is installed.
+
+    A checkout that git cannot tell of keeps nobody from training: why is then said under ``unknown``, beside nulls.
+    """
     if not (_CHECKOUT / ".git").exists():
         return {"commit": None, "changed": None}
-    changed = [line[3:] for line in _git("status", "--porcelain").splitlines()]
-    return {"commit": _git("rev-parse", "HEAD").strip(), "changed": changed}
+    try:
+        commit, changed = _git("rev-parse", "HEAD").strip(), _git("status", "--porcelain").splitlines()
+    except FileNotFoundError:
+        return {"commit": None, "changed": None, "unknown": "there is no program git to ask"}
+    except subprocess.CalledProcessError as error:  # it distrusts another user's folder, say, or has no commit yet
+        return {"commit": None, "changed": None, "unknown": error.stderr.strip()}
+    return {"commit": commit, "changed": [line[3:] for line in changed]}
 
 
 def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], cwd=_CHECKOUT, capture_output=True, text=True, check=False).stdout
+    return subprocess.run(["git", *words], cwd=_CHECKOUT, capture_output=True, text=True, check=True).stdout

@@ -17,7 +17,7 @@ from ppl.datamodules.decoders.base import VideoDecoder
 from ppl.datamodules.missing_media import check_media_exist, missing_media
 from ppl.datamodules.processing import Processor
 from ppl.datamodules.templates import TEMPLATES, TemplateName
-from ppl.evaluation.benchmark import Benchmark, check_files_exist, missing_files
+from ppl.evaluation.benchmark import Benchmark, check_files_exist, missing_files, read_items
 from ppl.evaluation.items import Item
 from ppl.evaluation.protocol import Protocol
 from ppl.evaluation.rows import read_rows, to_line
@@ -91,7 +91,7 @@ class BenchmarkDataModule(ConversationDataModule):
         """Read the questions."""
         if stage not in ("predict", None):
             self.dataset("train" if stage == "fit" else "val")
-        items = self.benchmark.items()
+        items = read_items(self.benchmark)
         self._total = len(items)
         self._groups = group_by_media(self._present(items), self.protocol)[: self.limit]
         if not self._groups:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ppl.evaluation.benchmark import required
+from ppl.evaluation.benchmark import readable, required
 
 
 def read_json_list(file: Path, what: str, fields: Sequence[str]) -> list[dict[str, Any]]:
@@ -23,7 +23,7 @@ def read_json_list(file: Path, what: str, fields: Sequence[str]) -> list[dict[st
         FileNotFoundError: It is not there.
         ValueError: It is something else.
     """
-    with required(file, what).open(encoding="utf-8") as stream:
+    with required(file, what).open(encoding="utf-8") as stream, readable(file, what):
         rows = json.load(stream)
     if not isinstance(rows, list):
         msg = f"got {file} with a JSON {type(rows).__name__}, expected a list: is it another file?"
@@ -34,7 +34,7 @@ def read_json_list(file: Path, what: str, fields: Sequence[str]) -> list[dict[st
 
 def read_csv(file: Path, what: str, fields: Sequence[str]) -> list[dict[str, str]]:
     """Read a table with a line of names; arguments and errors are those of `read_json_list`."""
-    with required(file, what).open(encoding="utf-8", newline="") as stream:
+    with required(file, what).open(encoding="utf-8", newline="") as stream, readable(file, what):
         rows = list(csv.DictReader(stream))
     _check(file, rows, fields)
     return rows

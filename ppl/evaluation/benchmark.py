@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ppl.evaluation.items import Item
@@ -31,6 +33,37 @@ class Benchmark(ABC):
             FileNotFoundError: Its files are not where it was told.
             ValueError: They are not what its authors distribute.
         """
+
+
+def read_items(benchmark: Benchmark) -> list[Item]:
+    """Read a benchmark's questions.
+
+    Raises:
+        FileNotFoundError: Its files are not where it was told.
+        ValueError: They are not what its authors distribute: they lack something that it reads, say.
+    """
+    try:
+        return benchmark.items()
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        msg = (
+            f"got files of {benchmark.name} in which it does not find what it reads ({type(error).__name__}: {error}), "
+            "expected those that its authors distribute: fetch them again, or are they of another version?"
+        )
+        raise ValueError(msg) from error
+
+
+@contextmanager
+def readable(file: Path, what: str) -> Iterator[None]:
+    """Name a file that is cut off, or no such file, to whoever reads it.
+
+    Raises:
+        ValueError: JSON, CSV, Parquet or UTF-8 it is not.
+    """
+    try:
+        yield
+    except (ValueError, csv.Error) as error:
+        msg = f"got {file}, which cannot be read ({error}), expected {what}: fetch it again, or name another root"
+        raise ValueError(msg) from error
 
 
 def missing_files(items: Sequence[Item], protocol: Protocol) -> list[tuple[Item, str]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ppl.evaluation.benchmark import required
+from ppl.evaluation.benchmark import readable, required
 from ppl.evaluation.items import Base64, Medium
 
 
@@ -22,8 +22,10 @@ def read_json(file: Path, what: str) -> Any:  # noqa: ANN401  whatever its autho
 
     Raises:
         FileNotFoundError: It is not there.
+        ValueError: It is something else.
     """
-    return json.loads(required(file, what).read_text(encoding="utf-8"))
+    with readable(required(file, what), what):
+        return json.loads(file.read_text(encoding="utf-8"))
 
 
 def read_json_lines(file: Path, what: str) -> list[dict[str, Any]]:
@@ -31,9 +33,11 @@ def read_json_lines(file: Path, what: str) -> list[dict[str, Any]]:
 
     Raises:
         FileNotFoundError: It is not there.
+        ValueError: It is something else.
     """
-    lines = required(file, what).read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.strip()]
+    with readable(required(file, what), what):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.strip()]
 
 
 def parquet_files(root: Path, pattern: str, what: str) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import sys
 from abc import ABC, abstractmethod
@@ -149,12 +150,25 @@ class Protocol(ABC):
         del rows
         return {}
 
+    @property
+    def title(self) -> str:
+        """Name, version and the arguments that are not the default: ``paper-1 (subtitles=True)``."""
+        defaults = {name: known.default for name, known in inspect.signature(type(self)).parameters.items()}
+        arguments = self.identity()["init_args"].items()
+        changed = [f"{name}={value}" for name, value in arguments if not _alike(value, defaults.get(name))]
+        return f"{self.name}-{self.version}" + (f" ({', '.join(changed)})" if changed else "")
+
     def identity(self) -> dict[str, Any]:
         """What `rebuild` takes, and the version."""
         kind = type(self)
         kept = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         arguments = json.loads(json.dumps(kept))  # as rows hold them, whose lists may have been tuples
         return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": arguments, "version": self.version}
+
+
+def _alike(value: object, default: object) -> bool:
+    """Whether JSON holds both in the same way: a list may have been a tuple, and some arguments have no default."""
+    return json.dumps(value) == json.dumps(default, default=repr)
 
 
 def rebuild(identity: Mapping[str, Any]) -> Protocol:

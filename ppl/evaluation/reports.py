@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ppl.evaluation.judge import prompt_digest
-from ppl.evaluation.protocol import Score, Unit
+from ppl.evaluation.protocol import Score, Unit, rebuild
 from ppl.evaluation.scoring import Report
 
 _SCORE = ("metric", "group", "value", "low", "high", "size")
@@ -51,8 +51,8 @@ def to_details(report: Report, units: Sequence[Unit]) -> str:
 
 
 def protocol_name(report: Report) -> str:
-    """Name, version and what differs from the defaults: ``paper-1``."""
-    return f"{report.protocol['name']}-{report.protocol['version']}"
+    """Name, version and what differs from the defaults: ``paper-1 (subtitles=True)``."""
+    return rebuild(report.protocol).title
 
 
 def _markdown(report: Report) -> str:

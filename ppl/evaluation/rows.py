@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,59 @@ def from_line(line: str | bytes) -> Row:
     """Read a row.
 
     Raises:
-        TypeError: It is no row, or one with other fields.
-        json.JSONDecodeError: It is no JSON.
+        TypeError: It is no row, or one with other fields, or a field holds something else; the message names it.
+        ValueError: It is no JSON.
     """
     values = json.loads(line)
     if not isinstance(values, dict):
-        msg = f"got {type(values).__name__}, expected an object"
+        msg = f"got {_shown(values)}, expected an object"
         raise TypeError(msg)
+    lacking, strange = sorted(_REQUIRED - values.keys()), sorted(values.keys() - _KINDS.keys())
+    if lacking or strange:
+        msg = f"it lacks {lacking} and has {strange} beside its own fields, expected {list(_KINDS)}"
+        raise TypeError(msg)
+    for name, value in values.items():
+        if not _fits(value, _KINDS[name]):
+            msg = f"field {name}: got {_shown(value)}, expected {_words(_KINDS[name])}"
+            raise TypeError(msg)
     return Row(**values)
+
+
+_KINDS = get_type_hints(Row)
+_REQUIRED = {each.name for each in fields(Row) if each.default is each.default_factory is MISSING}
+_LONGEST = 80
+"""Characters of a value in messages."""
+_WORDS = {str: "text", int: "a whole number", float: "a number", NoneType: "null", Any: "anything"}
+
+
+def _fits(value: object, kind: Any) -> bool:  # noqa: ANN401  a type, or one of its generic forms
+    """Whether JSON gave what an annotation says."""
+    if kind is Any or type(value) is kind:  # True is no number
+        return True
+    origin, within = get_origin(kind), get_args(kind)
+    if origin is Sequence:
+        return isinstance(value, list) and all(_fits(each, within[0]) for each in value)
+    if origin is Mapping:
+        return isinstance(value, dict) and all(_fits(each, within[1]) for each in value.values())
+    if origin is None:
+        return kind is float and type(value) is int
+    return any(_fits(value, each) for each in within)
+
+
+def _words(kind: Any) -> str:  # noqa: ANN401
+    """An annotation as JSON calls it."""
+    origin, within = get_origin(kind), get_args(kind)
+    if origin is None:
+        return _WORDS[kind]
+    if origin in (Sequence, Mapping):
+        return f"{'a list' if origin is Sequence else 'an object'} of {_words(within[-1])}"
+    return " or ".join(map(_words, within))
+
+
+def _shown(value: object) -> str:
+    """The beginning of a value, as JSON writes it."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -81,11 +127,12 @@ def read_rows(path: Path) -> Iterator[Row]:
             continue
         try:
             yield from_line(line)
-        except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
-            if number == len(lines) and not line.endswith(b"\n"):
+        except (ValueError, TypeError) as error:
+            if number == len(lines) and not line.endswith(b"\n") and isinstance(error, ValueError):
                 return
             msg = (
-                f"{path}:{number}: got a line that is no answered question ({error}), expected what `ppl predict` wrote"
+                f"{path}:{number}: got a line that is no answered question ({error}), expected what `ppl predict` "
+                "wrote: name another file, or take the line out and run `ppl predict` again, which answers what lacks"
             )
             raise ValueError(msg) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,40 +49,67 @@ def score(rows: Sequence[Row], judge: Judge | None = None) -> tuple[Report, list
     """Mark the answers of one run, shards together.
 
     Raises:
-        ValueError: There are none, or they are not of one run of one benchmark by one protocol.
+        ValueError: There are none, they are not of one run of one benchmark by one protocol, or they lack a group or a
+            fact that the protocol reads.
     """
     rows = _single_run(rows)
     first = rows[0]
     protocol = rebuild(first.protocol)
     units, incomplete = _whole_units(protocol, rows)
-    asked = [protocol.requests(unit) for unit in units]
+    asked = [_requests(protocol, unit) for unit in units]
     flat = [request for requests in asked for request in requests]
     given = iter(judge.ask(flat) if judge is not None else [None] * len(flat))
     marked = []
     for unit, requests in zip(units, asked, strict=True):
         replies = tuple(next(given) for _ in requests)
-        marked.append(Unit(unit, protocol.mark(unit, replies), requests, replies))
-    return _report(first, incomplete, protocol, marked, judge), marked
+        with _told(protocol, unit):
+            marked.append(Unit(unit, protocol.mark(unit, replies), requests, replies))
+    with _told(protocol, rows):
+        return _report(first, incomplete, protocol, marked, judge), marked
 
 
 def judge_requests(rows: Sequence[Row]) -> list[Request]:
     """What a judge would be asked about a run, without asking."""
     rows = _single_run(rows)
     protocol = rebuild(rows[0].protocol)
-    return [request for unit in _whole_units(protocol, rows)[0] for request in protocol.requests(unit)]
+    return [request for unit in _whole_units(protocol, rows)[0] for request in _requests(protocol, unit)]
+
+
+def _requests(protocol: Protocol, unit: tuple[Row, ...]) -> tuple[Request, ...]:
+    with _told(protocol, unit):
+        return protocol.requests(unit)
 
 
 def _whole_units(protocol: Protocol, rows: Sequence[Row]) -> tuple[list[tuple[Row, ...]], int]:
     """Those that lack no answer, and how many others there are."""
-    units = protocol.units(rows)
-    whole = [unit for unit in units if protocol.is_whole(unit)]
+    with _told(protocol, rows):
+        units = protocol.units(rows)
+        whole = [unit for unit in units if protocol.is_whole(unit)]
     return whole, len(units) - len(whole)
 
 
 def submission(rows: Sequence[Row]) -> Mapping[str, str]:
     """What the server of a benchmark's authors takes: file name -> text; empty where answers are public."""
     rows = _single_run(rows)
-    return rebuild(rows[0].protocol).submission(rows)
+    protocol = rebuild(rows[0].protocol)
+    with _told(protocol, rows):
+        return protocol.submission(rows)
+
+
+@contextmanager
+def _told(protocol: Protocol, rows: Sequence[Row]) -> Iterator[None]:
+    """Say so in words where rows are not what their protocol reads: their groups and facts are its own."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        shown = f"the answer to question {rows[0].id!r}" if len(rows) == 1 else f"{len(rows)} answers"
+        first = rows[0]
+        msg = (
+            f"got {shown} of {first.benchmark} with groups {list(first.groups)} and facts {list(first.facts)}, in "
+            f"which protocol {protocol.name} does not find what it reads ({type(error).__name__}: {error}), expected "
+            "rows as `ppl predict` wrote them: answer again"
+        )
+        raise ValueError(msg) from error
 
 
 def prompts_digest(protocol: Protocol, units: Sequence[Unit]) -> str:

@@ -56,6 +56,17 @@ def slow(seconds):
     return behave
 
 
+def in_groups_of(number):
+    """Nobody is answered, with what was asked in capitals, before so many ask at once."""
+    together = threading.Barrier(number)
+
+    def behave(handler):
+        together.wait(timeout=30)
+        good(handler, handler.asked["messages"][-1]["content"].upper())
+
+    return behave
+
+
 def dripping(seconds):
     """A byte at a time: no pause is longer than the timeout, the whole is."""
 
@@ -93,7 +104,7 @@ def judge_server(*behaviours, always=good):
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self.asked = body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with judge.lock:
                 judge.received.append((self.path, body))
                 judge.headers.append(dict(self.headers))

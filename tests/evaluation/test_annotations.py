@@ -23,6 +23,22 @@ def test_another_json_is_an_error(tmp_path):
         read_json_list(tmp_path / "b.json", "the questions", ())
 
 
+def test_a_file_that_is_cut_off_or_no_such_file_is_named(tmp_path):
+    file = tmp_path / "a.json"
+    for content in (b"", b'[{"q": 1}, {"q', bytes(range(256))):
+        file.write_bytes(content)
+        with pytest.raises(
+            ValueError, match=r"got .*a.json, which cannot be read \(.*\), expected questions: fetch it"
+        ):
+            read_json_list(file, "questions", ("q",))
+    file.write_bytes(b"video,question\n\xff\n")
+    with pytest.raises(ValueError, match=r"got .*a.json, which cannot be read \('utf-8' codec"):
+        read_csv(file, "questions", ("video",))
+    file.write_text(f'video\n"{"x" * 200_000}"\n')
+    with pytest.raises(ValueError, match=r"got .*a.json, which cannot be read \(field larger than"):
+        read_csv(file, "questions", ("video",))
+
+
 def test_a_video_is_found_by_any_ending_or_as_a_folder(tmp_path):
     for name in ("a.mkv", "b.avi"):
         (tmp_path / name).touch()

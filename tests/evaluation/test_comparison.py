@@ -42,6 +42,7 @@ def test_one_model_by_two_protocols_is_a_comparison_too():
     texts = ["A", "?", "B", "A"]
     comparison = compare(rows_of(texts), rows_of(texts, Choice(strict=False)))
     assert comparison.differences[0].size == 3  # where both count
+    assert "protocols: official-1 and official-1 (strict=False)" in to_markdown(comparison)
 
 
 class Pairs(Choice):

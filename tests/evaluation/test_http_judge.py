@@ -16,6 +16,7 @@ from tests.evaluation.misbehaving_judge import (
     dripping,
     good,
     hang_up,
+    in_groups_of,
     judge_server,
     malformed,
     other_json,
@@ -89,8 +90,8 @@ def test_a_reply_that_comes_too_slowly_is_asked_for_again(tmp_path):
         with judge_server(lazy) as server:
             began = time.monotonic()
             assert judge_at(server.url, tmp_path / str(id(lazy)), patience).ask([REQUEST]) == [REPLY]
-            assert 0.3 <= time.monotonic() - began < 1.4
-            assert len(server.received) == 2
+            assert time.monotonic() - began >= 0.3
+            assert len(server.received) == 2, "the first reply was not waited for"
 
 
 @pytest.mark.parametrize("seconds", [True, False], ids=["seconds", "a date"])
@@ -100,11 +101,11 @@ def test_a_server_is_left_alone_for_as_long_as_it_asks(tmp_path, seconds):
     with judge_server(status(429, Retry_After=after)) as server:
         began = time.monotonic()
         assert judge_at(server.url, tmp_path, QUICK._replace(longest_wait=3.0)).ask([REQUEST]) == [REPLY]
-        assert 0.9 <= time.monotonic() - began < 4
+        assert time.monotonic() - began >= 0.9
     with judge_server(status(429, Retry_After="100"), status(429, Retry_After="soon")) as server:
         began = time.monotonic()
         assert judge_at(server.url, tmp_path / "b", QUICK).ask([REQUEST]) == [REPLY]
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 50
 
 
 def test_waits_double(tmp_path):
@@ -149,22 +150,15 @@ def test_a_few_failures_among_replies_do_not_end_it(tmp_path):
 
 
 def test_requests_go_out_together_in_any_order_and_come_back_in_theirs(tmp_path):
-    with judge_server(*[slow(0.2 - 0.02 * i) for i in range(8)]) as server:
-        told = []
-        judge = judge_at(server.url, tmp_path, concurrency=4, progress=lambda done, total: told.append((done, total)))
-        assert judge.ask(requests(8)) == [REPLY] * 8
-    assert 2 <= server.most_at_once <= 4
+    asked, told = requests(8), []
+    patience = QUICK._replace(timeout=60.0)
+    with judge_server(always=in_groups_of(4)) as server:
+        judge = judge_at(
+            server.url, tmp_path, patience, concurrency=4, progress=lambda done, total: told.append((done, total))
+        )
+        assert judge.ask(asked) == [each.user.upper() for each in asked]
+    assert server.most_at_once == 4
     assert told == [(i, 8) for i in range(1, 9)]
-
-
-def test_replies_belong_to_their_requests(tmp_path):
-    def own(handler):
-        body = server.received[-1][1]
-        good(handler, body["messages"][-1]["content"].upper())
-
-    with judge_server(always=own) as server:
-        asked = requests(5)
-        assert judge_at(server.url, tmp_path, concurrency=1).ask(asked) == [each.user.upper() for each in asked]
 
 
 def test_nothing_is_asked_twice_and_a_run_that_ended_early_goes_on(tmp_path):

@@ -14,6 +14,7 @@ from ppl.datamodules.benchmark_samples import medium_ref
 from ppl.datamodules.medium_files import local_file
 from ppl.evaluation.image_files import parquet_files, read_base64_table, read_json, read_json_lines
 from ppl.evaluation.items import Cell, Medium
+from ppl.evaluation.tables import read_parquet
 
 
 def png(grey):
@@ -81,3 +82,16 @@ def test_what_is_missing_is_told(tmp_path):
     (tmp_path / "t.tsv").write_text("index\timage\n1\n")
     with pytest.raises(ValueError, match="got a row of 1 cells, expected 2"):
         read_base64_table(tmp_path / "t.tsv", "image", "x's questions")
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": [1,', bytes(range(256))])
+def test_a_file_that_is_cut_off_or_no_such_file_is_named(content, tmp_path):
+    file = tmp_path / "a.file"
+    file.write_bytes(content or b"\x00")
+    for read, what in ((read_json, "questions"), (read_json_lines, "questions")):
+        with pytest.raises(
+            ValueError, match=r"got .*a.file, which cannot be read \(.*\), expected questions: fetch it"
+        ):
+            read(file, what)
+    with pytest.raises(ValueError, match=r"got .*a.file, which cannot be read \(.*\), expected a Parquet file: fetch"):
+        read_parquet(file, ["a"])

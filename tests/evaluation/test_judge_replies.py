@@ -51,6 +51,7 @@ def test_a_dictionary_is_read_wherever_it_stands(reply):
         ("{'pred': 'yes', 'score': 7}", None),
         ("{'pred': 'yes', 'score': -1}", None),
         ("{'pred': 'yes', 'score': True}", None),
+        (f"{{'pred': 'yes', 'score': 1{'0' * 400}}}", None),  # no float is as large
         ("{'pred': 'yes', 'score': 'nan'}", None),
         ("{'pred': 'yes', 'score': [4]}", None),
         ("{'pred': 'yes', 'score': 4} {'pred': 'no', 'score': 0}", None),
@@ -77,6 +78,7 @@ def test_a_verdict_is_read_or_is_none_and_never_nought(reply, verdict):
         ("score: 3, or score: 4", None),
         ("{'score': 3} {'score': 4}", None),
         ("{'score': 6}", None),
+        (f'{{"score": 1{"0" * 400}}}', None),
         ("{'grade': 4}", None),
         ("{'score': 4", None),
         ("between 3 and 4", None),

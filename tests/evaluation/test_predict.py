@@ -98,6 +98,18 @@ def test_a_killed_run_goes_on_behind_its_last_whole_row(root, tmp_path):
     assert json.loads((folder / "rows-0.jsonl").read_text().splitlines()[3]) == json.loads(lines[3])
 
 
+def test_a_row_that_lacks_only_the_end_of_its_line_is_kept(root, tmp_path):
+    """Its question counts as answered when the next run begins: the row must be there when that run ends."""
+    predict(BenchmarkDataModule(VideoMME(str(root)), Paper(), "plain_v1", num_workers=0), tmp_path)
+    file = tmp_path / "rows-0.jsonl"
+    written = file.read_bytes()
+    lines = written.splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:4])[:-1])
+    predict(BenchmarkDataModule(VideoMME(str(root)), Paper(), "plain_v1", num_workers=0), tmp_path)
+    assert file.read_bytes().startswith(b"".join(lines[:4]))
+    assert score(read_runs([tmp_path])[0])[0].coverage == 1.0
+
+
 def test_another_protocol_s_answers_are_not_mixed(root, tmp_path):
     predict(BenchmarkDataModule(VideoMME(str(root)), Paper(), "plain_v1", num_workers=0), tmp_path)
     other = BenchmarkDataModule(VideoMME(str(root)), Paper(array_options=False), "plain_v1", num_workers=0)
@@ -204,9 +216,13 @@ def test_a_model_is_named_after_its_run_without_a_path(path, name):
 
 
 def kill_once_it_has_answered(arguments, file, folder):
-    """Start ``ppl`` on its own, and kill it as soon as there is a row."""
+    """Start this ``ppl``, whichever is installed, on its own, and kill it as soon as there is a row."""
     program = subprocess.Popen(
-        [sys.executable, "-m", "ppl", *arguments], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [sys.executable, "-m", "ppl", *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
     while not (file.exists() and file.stat().st_size):
         assert program.poll() is None, program.stderr.read().decode()

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from ppl.evaluation import benchmarks
+from ppl.evaluation.benchmarks import mathvista, videomme
 from ppl.evaluation.protocol import Protocol, rebuild
 from tests.evaluation.made_up_runs import Choice
 
@@ -22,6 +23,18 @@ def test_an_identity_is_what_its_row_reads_back():
     assert identity == json.loads(json.dumps(identity))
     assert identity["init_args"] == {"weights": [1, 2]}
     assert rebuild(identity).identity() == identity
+
+
+def test_a_title_names_the_arguments_that_are_not_the_default():
+    """Read back from a row too, where the default's tuple is a list."""
+    for protocol, title in (
+        (Choice(), "official-1"),
+        (Weighted(), "official-1"),
+        (Weighted((2, 1)), "official-1 (weights=[2, 1])"),
+        (videomme.Paper(subtitles=True, array_options=False), "paper-1 (subtitles=True, array_options=False)"),
+        (mathvista.Official(), "official-1"),
+    ):
+        assert protocol.title == rebuild(protocol.identity()).title == title
 
 
 @pytest.mark.parametrize(

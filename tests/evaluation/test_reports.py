@@ -5,7 +5,7 @@ import json
 from ppl.evaluation.judge import Request, prompt_digest
 from ppl.evaluation.reports import to_csv, to_details, to_json, to_markdown
 from ppl.evaluation.scoring import score
-from tests.evaluation.made_up_runs import Open, SayingJudge, rows_of
+from tests.evaluation.made_up_runs import Choice, Open, SayingJudge, rows_of
 
 
 def reports():
@@ -43,6 +43,12 @@ def test_csv_has_a_line_for_each_score_with_judge_coverage_and_counts():
     last = lines[-1]
     assert (last["protocol"], last["judge"], last["judge_prompts"]) == ("paper-2", "sayer", judged.judge["prompts"])
     assert (last["unjudged"], last["malformed"], last["metric"], last["value"]) == ("1", "1", "units", "3.0")
+
+
+def test_runs_by_one_protocol_with_other_arguments_are_told_apart():
+    lenient = score(rows_of(["A"], Choice(strict=False)))[0]
+    assert to_csv([lenient]).splitlines()[1].startswith("made-up,official-1 (strict=False),")
+    assert to_markdown([lenient]).startswith("## made-up, protocol official-1 (strict=False)\n")
 
 
 def test_json_holds_everything():

@@ -61,6 +61,59 @@ def test_a_line_of_something_else_is_an_error_that_names_it(tmp_path):
             list(read_rows(file))
 
 
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"text": 5}, "(field text: got 5, expected text)"),
+        ({"id": ["a", "b"]}, '(field id: got ["a", "b"], expected text)'),
+        ({"total": True}, "(field total: got true, expected a whole number)"),
+        ({"answer": 1.5}, "(field answer: got 1.5, expected text or null)"),
+        ({"prompt": None}, "(field prompt: got null, expected text)"),
+        ({"groups": {"task": 3}}, '(field groups: got {"task": 3}, expected an object of text)'),
+        ({"protocol": "p"}, '(field protocol: got "p", expected an object of anything)'),
+        ({"options": ["x", None]}, '(field options: got ["x", null], expected a list of text)'),
+        ({"frames": [[0, "1"]]}, '(field frames: got [[0, "1"]], expected a list of a list of a whole number)'),
+        (
+            {"milliseconds": {"decode": "1"}},
+            '(field milliseconds: got {"decode": "1"}, expected an object of a number)',
+        ),
+        ({"facts": "é" * 200}, f'(field facts: got "{"é" * 79}…, expected an object of anything)'),
+        ({"surprise": 1}, "(it lacks [] and has ['surprise'] beside its own fields, expected ['benchmark', "),
+    ],
+)
+def test_a_field_of_another_type_is_named_with_its_line(tmp_path, values, told):
+    """Also in a last line without its end: what a killed run leaves of a line is no JSON at all."""
+    file = tmp_path / "rows-0.jsonl"
+    for end in ("\n", ""):
+        file.write_text(to_line(ROW) + json.dumps(json.loads(to_line(ROW)) | values) + end)
+        with pytest.raises(ValueError, match=r"rows-0.jsonl:2: got a line that is no answered question") as raised:
+            list(read_rows(file))
+        assert told in str(raised.value)
+        assert "expected what `ppl predict` wrote: name another file, or" in str(raised.value)
+
+
+def test_missing_fields_are_named_but_for_those_with_defaults(tmp_path):
+    file = tmp_path / "rows-0.jsonl"
+    values = json.loads(to_line(ROW))
+    for name in ("model", "frames", "visual_tokens", "milliseconds"):
+        del values[name]
+    file.write_text(json.dumps(values) + "\n")
+    assert list(read_rows(file)) == [ROW]
+    del values["id"], values["text"]
+    file.write_text(json.dumps(values) + "\n")
+    with pytest.raises(ValueError, match=r"rows-0.jsonl:1: got .* \(it lacks \['id', 'text'\] and has \[\] beside"):
+        list(read_rows(file))
+
+
+def test_a_number_that_python_does_not_read_is_no_row(tmp_path):
+    file = tmp_path / "rows-0.jsonl"
+    file.write_text("1" * 5000 + "\n")
+    with pytest.raises(
+        ValueError, match=r"rows-0.jsonl:1: got a line that is no answered question \(Exceeds the limit"
+    ):
+        list(read_rows(file))
+
+
 def test_shards_join_and_two_answers_to_one_question_do_not():
     assert [row.id for row in merge([ROW, other(id="2"), ROW])] == ["1", "2"]
     with pytest.raises(ValueError, match=r"got two answers to question '1' of b, .* expected the shards of one run"):

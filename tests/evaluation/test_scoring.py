@@ -1,5 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
+from ppl.evaluation.judge import Request
+from ppl.evaluation.protocol import Mark, Score
 from ppl.evaluation.scoring import judge_requests, prompts_digest, score, submission
 from tests.evaluation.made_up_runs import Choice, Open, SayingJudge, rows_of
 
@@ -103,3 +107,55 @@ def test_answers_to_prompts_that_have_changed_since_are_refused(monkeypatch):
     monkeypatch.setattr(Choice, "version", "2")
     with pytest.raises(ValueError, match=r"got answers of Choice 1, expected its present version 2: .*answer again"):
         score(rows)
+
+
+class ByFact(Choice):
+    """Reads groups and facts in each of a protocol's steps."""
+
+    def units(self, rows):
+        return super().units(sorted(rows, key=lambda row: row.facts.get("place", 0)))
+
+    def requests(self, rows):
+        return (Request("", rows[0].facts["context"].strip()),)
+
+    def mark(self, rows, replies):
+        return Mark({"accuracy": float(rows[0].facts["rotations"] > 1)}, "read")
+
+    def extra_scores(self, units):
+        return [Score("of", unit.rows[0].groups["task"], 1.0, 1) for unit in units]
+
+    def submission(self, rows):
+        return {row.facts["file"]: row.text for row in rows}
+
+
+FACTS = {"place": 1, "context": "c", "rotations": 2, "file": "f"}
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"place": "1"}, r"got 2 answers of made-up .*TypeError: '<' not supported"),
+        ({"context": None}, r"got the answer to question '1' of made-up .*AttributeError: 'NoneType'"),
+        ({"rotations": "2"}, r"got the answer to question '1' of made-up .*TypeError: '>' not supported"),
+    ],
+)
+def test_facts_that_a_protocol_cannot_read_are_told_with_the_question(facts, told):
+    first, second = rows_of(["A", "A"], ByFact())
+    rows = [replace(first, facts=FACTS), replace(second, facts=FACTS | facts)]
+    with pytest.raises(ValueError, match=told):
+        score(rows)
+    if "rotations" not in facts:
+        with pytest.raises(ValueError, match=told):
+            judge_requests(rows)
+
+
+def test_facts_and_groups_that_are_not_there_are_told_with_those_that_are():
+    rows = [replace(row, facts=FACTS) for row in rows_of(["A", "A"], ByFact())]
+    with pytest.raises(ValueError, match=r"got 2 answers .* with groups \['duration'\] and .* \(KeyError: 'task'\)"):
+        score(rows)
+    short = [replace(row, facts={"place": 1}) for row in rows]
+    expected = (
+        r"facts \['place'\], in which protocol official does not find what it reads \(KeyError: 'file'\), expected"
+    )
+    with pytest.raises(ValueError, match=expected):
+        submission(short)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ppl.evaluation.annotations import read_json_list
-from ppl.evaluation.benchmark import Benchmark, required
+from ppl.evaluation.benchmark import Benchmark
 from ppl.evaluation.choices import ACCURACY
+from ppl.evaluation.image_files import read_json
 from ppl.evaluation.instructions import LETTER_ANSWER
 from ppl.evaluation.items import Item, Medium, Shown, letter
 from ppl.evaluation.letters_lmms import egoschema_letter, guessed_letter, mark_or_guess
@@ -42,8 +43,8 @@ class EgoSchema(Benchmark):
         """Read the questions."""
         root = Path(self.root)
         rows = read_json_list(root / "questions.json", "EgoSchema's questions", ("q_uid", "question", *_OPTIONS))
-        file = required(root / "subset_answers.json", "EgoSchema's public answers")
-        known: dict[str, int] = json.loads(file.read_text(encoding="utf-8"))
+        file = root / "subset_answers.json"
+        known: dict[str, int] = read_json(file, "EgoSchema's public answers")
         lacking = sorted(set(known) - {row["q_uid"] for row in rows})
         if lacking:
             msg = f"got {file} with answers to {lacking[:3]}, which questions.json lacks, expected both of one version"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ppl.evaluation.benchmark import Benchmark, required
+from ppl.evaluation.benchmark import Benchmark
 from ppl.evaluation.choices import mark_choice
+from ppl.evaluation.image_files import read_json
 from ppl.evaluation.items import Item, Medium, Shown, letter
 from ppl.evaluation.protocol import Frames, Mark, Protocol
 from ppl.evaluation.rows import Row
@@ -22,7 +22,7 @@ class EmbeddedWorld(Benchmark):
     """Multiple-choice, yes/no and open-ended questions about made-up videos.
 
     Args:
-        root: Folder that ``python -m benchmarks.world FOLDER`` wrote.
+        root: Folder that ``python -m ppl.datamodules.synthetic FOLDER`` wrote.
     """
 
     def __init__(self, root: str) -> None:
@@ -36,8 +36,8 @@ class EmbeddedWorld(Benchmark):
     def items(self) -> list[Item]:
         """Read the questions."""
         root = Path(self.root)
-        file = required(root / QUESTIONS, "the questions that `python -m benchmarks.world` writes")
-        return [_item(entry, root) for entry in json.loads(file.read_text(encoding="utf-8"))]
+        what = "the questions that `python -m ppl.datamodules.synthetic` writes"
+        return [_item(entry, root) for entry in read_json(root / QUESTIONS, what)]
 
 
 def _item(entry: Mapping[str, Any], root: Path) -> Item:

@@ -5,6 +5,7 @@ There is no ``paper`` protocol: PPLLaVA's authors released no code for image ben
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -96,7 +97,7 @@ class _Compared(Protocol):
         if replies[0] is None:
             return Mark({"rating": None, "reference_rating": None}, None)
         pair = self._ratings(replies[0])
-        if pair is None:
+        if pair is None or not math.isfinite(sum(pair)):
             nothing = -1.0 if self.average_failed else None
             return Mark({"rating": nothing, "reference_rating": nothing}, None)
         return Mark({"rating": pair[1], "reference_rating": pair[0]}, f"{pair[0]:g} {pair[1]:g}")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from ppl.evaluation.annotations import read_json_list
 from ppl.evaluation.benchmark import Benchmark
 from ppl.evaluation.choices import ACCURACY
+from ppl.evaluation.image_files import read_json
 from ppl.evaluation.instructions import LETTER_ANSWER
 from ppl.evaluation.items import MEDIA_MARK, Item, Medium, Shown, letter
 from ppl.evaluation.letters import first_capital_of_five
@@ -74,8 +75,7 @@ def spoken(item: Item) -> list[Subtitle]:
     They come in two forms: ``{"start": "00:00:01.000", "end": …, "line": …}`` and ``{"timestamp": [0.0, 1.5], "text":
     …}``. An end that is missing is the video's, from which the authors subtract the beginning like from any other.
     """
-    with Path(item.files["subtitles"]).open(encoding="utf-8") as stream:
-        entries = json.load(stream)
+    entries = read_json(Path(item.files["subtitles"]), "LongVideoBench's subtitles of a video")
     first, duration = item.facts["subtitles_from"], item.facts["duration"]
     said = []
     for entry in entries:

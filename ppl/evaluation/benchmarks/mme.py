@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ppl.evaluation.benchmark import Benchmark, required
+from ppl.evaluation.benchmark import Benchmark, readable, required
 from ppl.evaluation.image_files import image
 from ppl.evaluation.instructions import SHORT_ANSWER
 from ppl.evaluation.items import Item, Shown
@@ -69,7 +69,8 @@ def _category(folder: Path) -> Iterator[Item]:
     texts, images = (apart, folder / "images") if apart.is_dir() else (folder, folder)
     for file in sorted(texts.glob("*.txt")):
         found = [path for path in (images / f"{file.stem}{ending}" for ending in _IMAGES) if path.is_file()]
-        lines = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        with readable(file, "two of MME's questions"):
+            lines = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
         if len(found) != 1 or len(lines) != 2 or any(len(line) != 2 for line in lines):
             msg = f"got {file} with {len(lines)} lines and {len(found)} images, expected 2 questions and 1 image"
             raise ValueError(f"{msg}: fetch MME's release version again")

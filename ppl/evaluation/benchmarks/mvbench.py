@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ppl.evaluation.annotations import read_json_list
 from ppl.evaluation.benchmark import Benchmark
-from ppl.evaluation.choices import ACCURACY
+from ppl.evaluation.choices import ACCURACY, mark_choice
 from ppl.evaluation.items import Item, Medium, Shown, letter
 from ppl.evaluation.letters import leading_letter, matches_option
 from ppl.evaluation.letters_lmms import lone_letter
@@ -243,8 +243,7 @@ def _question(item: Item) -> str:
 
 
 def _mark(row: Row, text: str, *, lenient: bool) -> Mark:
-    assert row.answer is not None
     if not lenient:
-        parsed = leading_letter(text)
-        return Mark({"accuracy": float(parsed == row.answer)}, parsed)
-    return Mark({"accuracy": float(matches_option(f"({text}", row.answer))}, text.split(" ")[0] or None)
+        return mark_choice(row, leading_letter(text))
+    meant = [name for name in map(letter, range(len(row.options))) if matches_option(f"({text}", name)]
+    return Mark({"accuracy": float(row.answer in meant)}, text.split(" ")[0] if text and meant else None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 from ppl.evaluation.annotations import find_video, read_csv
 from ppl.evaluation.benchmark import Benchmark, required
 from ppl.evaluation.choices import ACCURACY
+from ppl.evaluation.image_files import read_json
 from ppl.evaluation.items import Item, Medium, Shown, letter
 from ppl.evaluation.letters_lmms import mark_or_guess, mmmu_letter
 from ppl.evaluation.protocol import Frames, Mark, Protocol
@@ -73,7 +73,7 @@ class NExTQA(Benchmark):
 
 
 def _json(file: Path) -> dict:
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return read_json(file, "what NExT-QA's authors distribute beside its questions") if file.exists() else {}
 
 
 class _NExTQAProtocol(Protocol):

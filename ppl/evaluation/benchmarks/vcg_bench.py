@@ -153,7 +153,7 @@ class Official(_VCGProtocol):
 
 
 class Paper(_VCGProtocol):
-    """As PPLLaVA's code asks and marks it.
+    """As PPLLaVA's code asks and marks it, but that it takes a reply without a score for 0, or for the one before it.
 
     Args:
         system_prompt: Begin with Video-ChatGPT's system prompt; the script as published does not.
@@ -246,5 +246,5 @@ class Lmms(_VCGProtocol):
 def _bare_score(reply: str) -> int | None:
     try:
         return int(ast.literal_eval(reply.strip()).get("score", 0))
-    except (ValueError, SyntaxError, TypeError, AttributeError, MemoryError, RecursionError):
+    except (ValueError, OverflowError, SyntaxError, TypeError, AttributeError, MemoryError, RecursionError):
         return None

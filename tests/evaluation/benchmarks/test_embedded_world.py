@@ -1,11 +1,15 @@
+import runpy
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaml
 
 from ppl.datamodules.synthetic.benchmark_files import write_benchmark
 from ppl.datamodules.synthetic.world import random_scene
-from ppl.evaluation.benchmarks.embedded_world import EmbeddedWorld, Official, named_option, yes_or_no
+from ppl.evaluation.benchmarks.embedded_world import QUESTIONS, EmbeddedWorld, Official, named_option, yes_or_no
+from ppl.recipe_folder import recipe_folder
 from tests.evaluation.test_rows import ROW
 
 SEED = 7
@@ -84,5 +88,17 @@ def test_yes_or_no_begins_an_answer(text, read):
 
 
 def test_a_folder_without_questions_says_what_writes_them(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"expected the questions that `python -m benchmarks.world` writes"):
+    with pytest.raises(
+        FileNotFoundError, match=r"expected the questions that `python -m ppl.datamodules.synthetic` writes"
+    ):
         EmbeddedWorld(str(tmp_path)).items()
+
+
+def test_the_package_itself_writes_it_where_the_recipe_looks(in_tmp_path, monkeypatch, capsys):
+    """By `python -m`: an installed ppl has nothing of a checkout beside the package and its recipes."""
+    monkeypatch.setattr(sys, "argv", ["python -m ppl.datamodules.synthetic", "--num-videos", "2"])
+    runpy.run_module("ppl.datamodules.synthetic", run_name="__main__")
+    recipe = yaml.safe_load((recipe_folder() / "eval/embedded_world.yaml").read_text())
+    root = recipe["data"]["init_args"]["benchmark"]["init_args"]["root"]
+    assert capsys.readouterr().out == f"{root}/{QUESTIONS}\n"
+    assert len(EmbeddedWorld(root).items()) == 2 * 11

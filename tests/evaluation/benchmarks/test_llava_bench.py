@@ -74,6 +74,15 @@ def test_their_script_wants_two_numbers_and_no_more(root):
     assert report.malformed == 2
 
 
+@pytest.mark.parametrize("reply", ["nan 5", "inf -inf", f"{'9' * 400} 5"])
+def test_ratings_that_no_mean_can_hold_are_none(root, reply):
+    for protocol in (Lmms(average_failed=False), Official(average_failed=False)):
+        rows = answer(LlavaBench(str(root)), protocol, ["a", "b", "c"])
+        numbers, report = scores(rows, ToldJudge("8 4", reply, "2 3"))
+        assert numbers["relative", "overall"] == 70
+        assert report.malformed == 1
+
+
 def test_without_a_judge_there_is_no_score(root):
     numbers, report = scores(answer(LlavaBench(str(root)), Lmms(), ["a", "b", "c"]))
     assert numbers["relative", "overall"] is None

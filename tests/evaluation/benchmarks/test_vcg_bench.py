@@ -87,6 +87,15 @@ def test_half_a_pair_and_no_judge_leave_scores_empty(benchmark):
     assert report.unjudged == 3
 
 
+@pytest.mark.parametrize(("number", "lmms"), [("1e999", 0.0), ("1" + "0" * 400, None)], ids=["infinite", "large"])
+def test_a_score_beyond_all_numbers_is_malformed(benchmark, number, lmms):
+    """Python has no whole number for the first, which lmms-eval makes 0, and no float for the second."""
+    replies = [f"{{'score': {number}}}", *["{'score': 2}"] * 4]
+    for protocol, counted in ((Lmms(), lmms), (Official(), None)):
+        values, report = scores(answer(benchmark, protocol, TEXTS), FixedJudge(replies))
+        assert (values["correctness", "overall"], report.malformed) == (counted, 1)
+
+
 def test_what_a_judge_says_amiss_is_counted_and_is_zero_for_lmms_alone(benchmark):
     replies = ["```python\n{'score': 4}\n```", "no idea", "{'score': 3}", "{'score': 2}", None]
     values, report = scores(answer(benchmark, Lmms(), TEXTS), FixedJudge(replies))
