@@ -1,6 +1,6 @@
 """Decoding in a child process, so that a file that hangs, crashes or devours memory costs a sample and not the run.
 
-The child is started at the first video, once for every process that reads some, and serves until it has to be killed.
+The child is started at the first file, once for every process that reads some, and serves until it has to be killed.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import socket
 import subprocess
 import sys
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from math import ceil
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -35,6 +36,8 @@ _START_TIMEOUT_S = 300.0
 """Importing torch from a slow disk takes its time."""
 _GIB = 2**30
 
+Result = TypeVar("Result")
+
 
 class _Child(NamedTuple):
     """A process that decodes."""
@@ -45,6 +48,13 @@ class _Child(NamedTuple):
     """The process that may talk to it: forks share the pipe, and would mix up answers."""
 
 
+class _Sent(NamedTuple):
+    """A named tuple with ``frames``, the pixels of which follow by themselves."""
+
+    without: Any
+    shape: tuple[int, ...]
+
+
 class GuardedDecoder(VideoDecoder):
     """Runs another decoder in a child process that is killed when it takes too long. Linux only.
 
@@ -53,7 +63,7 @@ class GuardedDecoder(VideoDecoder):
 
     Args:
         decoder: Does the work; None for PyAV.
-        timeout_s: Seconds that one video may take.
+        timeout_s: Seconds that one file may take.
         memory_gib: Memory that the child may take above what it has when idle.
     """
 
@@ -74,7 +84,19 @@ class GuardedDecoder(VideoDecoder):
         Raises:
             ppl.datamodules.video_source.VideoError: Also where the child had to be killed, died or ran out of memory.
         """
-        answer = self._ask(path, (self.decoder, path, sampler, num_frames, start, end, self.timeout_s))
+        return self.ask(path, partial(self.decoder.read, path, sampler, num_frames, start, end))
+
+    def ask(self, path: str | Path, call: Callable[[], Result]) -> Result:
+        """Look into a file in the child.
+
+        Args:
+            path: The file, for messages.
+            call: Does it; can be pickled, as can what it gives. Pixels are quick in a named tuple, as its ``frames``.
+
+        Raises:
+            ppl.datamodules.video_source.VideoError: The child had to be killed, died or ran out of memory.
+        """
+        answer = self._answer(path, call)
         if isinstance(answer, MemoryError):
             raise VideoError(
                 f"{path}: decoding took more than memory_gib={self.memory_gib:g}, expected less; drop the record, "
@@ -94,23 +116,22 @@ class GuardedDecoder(VideoDecoder):
             weakref.finalize(self, _end, self._child)
         return self._child
 
-    def _ask(self, path: str | Path, request: tuple[object, ...]) -> VideoClip | Exception:
+    def _answer(self, path: str | Path, call: Callable[[], Result]) -> Result | Exception:
         """Get the child's answer; a child that gives none is killed, as what it still says is not the next answer."""
         child = self._running_child()
         try:
-            child.pipe.send_bytes(pickle.dumps(request))
+            child.pipe.send_bytes(pickle.dumps((call, self.timeout_s)))
             if not child.pipe.poll(self.timeout_s):
                 raise VideoError(
                     f"{path}: decoding was stopped at timeout_s={self.timeout_s:g} s, expected less; drop the record, "
                     "convert the file, or raise the decoder's timeout_s"
                 )
             answer = pickle.loads(child.pipe.recv_bytes())
-            if isinstance(answer, Exception):
+            if not isinstance(answer, _Sent):
                 return answer
-            shape, timestamps, duration, fps = answer
-            pixels = np.empty(shape, np.uint8)
+            pixels = np.empty(answer.shape, np.uint8)
             child.pipe.recv_bytes_into(pixels.data.cast("B"))
-            return VideoClip(torch.from_numpy(pixels), timestamps, duration, fps)
+            return answer.without._replace(frames=torch.from_numpy(pixels))
         except (EOFError, OSError) as error:
             code = self._stop(grace=5.0)
             died = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
@@ -130,7 +151,7 @@ class GuardedDecoder(VideoDecoder):
 
 
 def serve(pipe: Connection, memory: int) -> None:
-    """Decode what the parent asks for until it is gone; what the child does.
+    """Do what the parent asks for until it is gone; what the child does.
 
     Args:
         pipe: To the parent.
@@ -142,13 +163,14 @@ def serve(pipe: Connection, memory: int) -> None:
     pipe.send_bytes(b"ready")
     with suppress(EOFError, ConnectionError):
         while True:
-            decoder, path, sampler, num_frames, start, end, timeout_s = pickle.loads(pipe.recv_bytes())
+            call, timeout_s = pickle.loads(pipe.recv_bytes())
             signal.alarm(ceil(timeout_s) + 5)  # kills a child that hangs and whose parent was killed
             pixels = None
             try:
-                frames, timestamps, duration, fps = decoder.read(path, sampler, num_frames, start, end)
-                pixels = frames.contiguous().numpy()
-                answer: object = (pixels.shape, timestamps, duration, fps)
+                answer = call()
+                if hasattr(answer, "frames"):
+                    pixels = answer.frames.contiguous().numpy()
+                    answer = _Sent(answer._replace(frames=torch.empty(0, 3, 0, 0, dtype=torch.uint8)), pixels.shape)
             except Exception as error:  # of any kind: the parent raises it
                 answer = MemoryError() if "Cannot allocate memory" in str(error) else error
             pipe.send_bytes(_pickled(answer))

@@ -8,9 +8,12 @@ import os
 import sys
 from pathlib import Path
 
+import torch
+
 from ppl.modules.generation import Generation
+from ppl.serving import out_of_memory
 from ppl.serving.chat_batch import answer_rows
-from ppl.serving.chat_output import ChatOutput
+from ppl.serving.chat_output import ChatOutput, told
 from ppl.serving.chat_terminal import converse, history_file
 from ppl.serving.dialogue import Dialogue
 from ppl.serving.encoded_media import medium_at
@@ -27,13 +30,14 @@ def run_chat(options: argparse.Namespace) -> None:
     """Answer ``options.question``, or ``options.questions``, or the lines of the standard input.
 
     Raises:
-        ValueError: The question is empty, or options do not go together.
+        ValueError: The question is empty, options do not go together, or there is not enough memory.
         SystemExit: With status 1 if a question has no answer, with 130 after Ctrl-C.
     """
     _check(options)
     output = ChatOutput(as_json=options.json)
     try:
-        num_failed = _chat(options, output)
+        with out_of_memory.told():
+            num_failed = _chat(options, output)
     except KeyboardInterrupt:
         output.say("stopped" + ("; the same command goes on" if options.output else ""))
         sys.exit(_STOPPED)
@@ -117,9 +121,11 @@ def _answer_lines(dialogue: Dialogue, output: ChatOutput) -> int:
     for question in filter(None, map(str.strip, sys.stdin)):
         try:
             output.answer(dialogue, question)
-        except ValueError as error:
+        except (ValueError, torch.OutOfMemoryError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                dialogue.survive(error)
             num_failed += 1
             output.refuse(error)
             if output.as_json:
-                output.row({"question": question, "error": str(error)})
+                output.row({"question": question, "error": told(error)})
     return num_failed

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ppl.datamodules.records import MediumRef
@@ -69,6 +70,8 @@ def _answered(dialogue: Dialogue, row: QuestionRow | ValueError, refs: Sequence[
                 pass
     except Exception as error:  # of any kind: it is this row's, is kept in it and counted, and the others go on
         kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
+        if isinstance(error, torch.OutOfMemoryError):
+            dialogue.survive(error)
         return {**of_row, **_asked(row), **reference, "error": kind + told(error)}
     said = {"turns": list(dialogue.rows)} if len(row.questions) > 1 else dialogue.rows[0]
     return {**of_row, **_asked(row), **reference, **said}

@@ -6,9 +6,11 @@ import json
 from contextlib import closing
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from ppl.serving.dialogue import Dialogue
+from ppl.serving.out_of_memory import in_words
 
 
 class ChatOutput:
@@ -39,6 +41,11 @@ class ChatOutput:
             f"{row['answer_tokens']} tokens in {all_of_it:.2f} s"
         )
 
+    def break_off(self) -> None:
+        """End the line of an answer that does not come to its end."""
+        if not self.as_json:
+            print(flush=True)
+
     def row(self, row: dict[str, Any]) -> None:
         """Print a line of JSON."""
         print(json.dumps(row, ensure_ascii=False), flush=True)
@@ -54,4 +61,6 @@ class ChatOutput:
 
 def told(error: Exception) -> str:
     """An error's message with its notes."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return in_words(error)
     return "\n".join([str(error), *getattr(error, "__notes__", [])])

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from ppl.serving.chat_commands import run_command
 from ppl.serving.chat_output import ChatOutput
 from ppl.serving.dialogue import Dialogue
@@ -39,8 +41,12 @@ def converse(dialogue: Dialogue, output: ChatOutput, history: Path | None) -> No
                 else:
                     output.answer(dialogue, line.replace("//", "/", 1) if line.startswith("//") else line)
             except KeyboardInterrupt:
-                print(flush=True)
+                output.break_off()
                 output.say("stopped; what was not finished is forgotten")
+            except torch.OutOfMemoryError as error:
+                dialogue.survive(error)
+                output.break_off()
+                output.refuse(error)
             except (ValueError, OSError) as error:
                 output.refuse(error)
 

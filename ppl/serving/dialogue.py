@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import Any
+
+import torch
 
 from ppl.datamodules.records import MediumRef, Turn
 from ppl.modules.generation import Generation
@@ -87,6 +90,11 @@ class Dialogue:
         question = self.session.undo()
         del self.rows[-1:]
         return question
+
+    def survive(self, error: torch.OutOfMemoryError) -> None:
+        """Go on after an answer for which there was not enough memory, as if it had not been asked for."""
+        traceback.clear_frames(error.__traceback__)  # they hold tensors
+        self.session.free()
 
     def begin(self, turns: Sequence[Turn], refs: Sequence[MediumRef]) -> None:
         """Begin another conversation, as `ChatSession.begin`."""

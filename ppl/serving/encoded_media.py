@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -115,6 +115,13 @@ class EncodedMedia:
         """Let go of what was not used for too long, now and not at the next use."""
         with self._lock:
             self._forget_old()
+
+    def drop_all_but(self, media: Sequence[EncodedMedium]) -> None:
+        """Let go of all but those that whoever asks holds anyway."""
+        held = {id(medium.grid) for medium in media}
+        with self._lock:
+            for key in [key for key, (_, medium) in self._media.items() if id(medium.grid) not in held]:
+                self._forget(key)
 
     def _forget_old(self) -> None:
         oldest = self._clock() - self.keeping.seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ppl.serving import out_of_memory
 from ppl.serving.animation import MOST_GIF_FPS, write_gif, write_mp4
 from ppl.serving.frame_relevance import frame_relevance
 from ppl.serving.launch import open_session
@@ -20,7 +21,8 @@ def run_heatmap(options: argparse.Namespace) -> None:
     The medium is decoded and encoded once. The file goes to ``options.output``, or to ``heatmap.<format>``.
 
     Raises:
-        ValueError: A question is empty, the output's suffix is another format's, or ``fps`` is out of range.
+        ValueError: A question is empty, the output's suffix is another format's, ``fps`` is out of range, or there is
+            not enough memory.
     """
     if not all(question.strip() for question in options.questions):
         msg = "got an empty question, expected one to score the frames against"
@@ -36,10 +38,11 @@ def run_heatmap(options: argparse.Namespace) -> None:
             "rename it or choose another --format"
         )
         raise ValueError(msg)
-    session = open_session(options)
-    frames = session.frames
-    medium, inputs = session.media[-1].info, session.processor.inputs
-    relevances = [frame_relevance(session.relevance(question), medium, inputs) for question in options.questions]
+    with out_of_memory.told():
+        session = open_session(options)
+        frames = session.frames
+        medium, inputs = session.media[-1].info, session.processor.inputs
+        relevances = [frame_relevance(session.relevance(question), medium, inputs) for question in options.questions]
     output.parent.mkdir(parents=True, exist_ok=True)
     if options.format == "png":
         heatmap_sheet(frames, relevances, options.questions).save(output, format="PNG")

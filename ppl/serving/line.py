@@ -121,9 +121,9 @@ class Line:
             self._changed.notify_all()
 
     def wait_for_room(self) -> None:
-        """Wait until less than two full batches are ready."""
+        """Wait until less than two full batches are ready, or nobody takes any out any more."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._ready) < 2 * self.limits.max_rows)
+            self._changed.wait_for(lambda: len(self._ready) < 2 * self.limits.max_rows or self._is_over())
 
     def wait(self, seconds: float) -> bool:
         """Wait for work, for so long at most; whether there is something to do, or nothing will come any more."""

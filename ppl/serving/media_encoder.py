@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Lock
 from typing import NamedTuple
 from weakref import WeakValueDictionary
@@ -16,10 +17,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ppl.datamodules.media_reading import DecodedMedium
+from ppl.datamodules.media_reading import DecodedMedium, read_medium
 from ppl.datamodules.medium_keys import key_of, medium_kind
 from ppl.datamodules.processing import PreparedMedium, Processor
 from ppl.datamodules.records import MediumRef
+from ppl.datamodules.watchdog import GuardedDecoder
 from ppl.modules.video_llm import VideoLLM
 from ppl.serving.encoded_media import EncodedMedia, EncodedMedium
 
@@ -101,7 +103,7 @@ class MediaEncoder:
             # what went wrong for another, whose file may be gone, is not said here
             return Prepared(ref, wanted) if wanted.exception() is None else self._prepared(ref, num_images)
         try:
-            medium = reader.read(ref)
+            medium = self._read(ref)
             future.set_result(Decoded(key, medium, reader.resize(medium, num_images)))
         except BaseException as error:
             with self._lock:
@@ -109,6 +111,13 @@ class MediaEncoder:
             future.set_exception(error)
             raise
         return Prepared(ref, future)
+
+    def _read(self, ref: MediumRef) -> DecodedMedium:
+        """Decode; images too in the process of a guarded decoder, which itself reads videos only."""
+        reader, decoder = self.processor, self.processor.decoder
+        if ref.kind == "image" and isinstance(decoder, GuardedDecoder):
+            return decoder.ask(ref.path, partial(read_medium, ref, 1, reader.sampler, decoder.decoder))
+        return reader.read(ref)
 
     def _encoded(self, medium: Prepared) -> EncodedMedium:
         decoded = medium.decoded.result()

@@ -121,6 +121,12 @@ class ChatSession:
         self._num_asked_about -= asked.text.count(PLACEHOLDER)
         return without_placeholders(asked.text)
 
+    def free(self) -> None:
+        """Let go of all that can be computed again, after an answer that ran out of memory; nothing said is lost."""
+        self._pooled, self._prefix = None, PrefixCache(self.model.backbone.hf.config)
+        self._encoder.kept.drop_all_but(self.media)
+        torch.cuda.empty_cache()  # nothing where there is no GPU
+
     def switch(self, pooler: Pooler) -> None:
         """Pool in another way from the next question on; all turns so far are read again through it.
 

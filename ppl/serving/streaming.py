@@ -111,5 +111,5 @@ def until_stop(pieces: Iterable[str], stop_strings: Sequence[str]) -> Iterator[s
 
 def _possible_stop(text: str, stop_strings: Sequence[str]) -> int:
     """Characters at the end that begin a stop string."""
-    lengths = [n for stop in stop_strings for n in range(1, len(stop)) if text.endswith(stop[:n])]
+    lengths = [n for stop in stop_strings for n in range(1, min(len(stop), len(text) + 1)) if text.endswith(stop[:n])]
     return max(lengths, default=0)

@@ -33,13 +33,17 @@ def read_pooler(path: str | Path) -> Pooler:
         described = yaml.safe_load(Path(path).read_text())
         parser = ArgumentParser(exit_on_error=False)
         parser.add_subclass_arguments(Pooler, "pooler")
-        return parser.instantiate(parser.parse_object({"pooler": described}))["pooler"]
+        pooler = parser.instantiate(parser.parse_object({"pooler": described}))["pooler"]
     except FileNotFoundError as error:
         msg = f"got pooler {str(path)!r}, which does not exist; expected a file like recipes/parts/poolers/average.yaml"
         raise FileNotFoundError(msg) from error
     except Exception as error:  # jsonargparse has errors of several kinds, and so has what a class raises when made
         msg = f"got {path}, which describes no pooler ({error}); expected one like recipes/parts/poolers/average.yaml"
         raise ValueError(msg) from error
+    if pooler is None:
+        msg = f"got {path}, which is empty, expected one like recipes/parts/poolers/average.yaml"
+        raise ValueError(msg)
+    return pooler
 
 
 def with_pooler(model: VideoLLM, pooler: Pooler) -> VideoLLM:

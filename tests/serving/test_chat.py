@@ -12,6 +12,7 @@ from ppl.datamodules.records import PLACEHOLDER
 from ppl.modules.generation import Generation
 from ppl.serving import chat, chat_terminal
 from ppl.serving.session import ChatSession
+from tests.serving.small_gpu import short_of_memory
 
 QUESTION, OTHER = "what colour is the square ?", "which way does the ring move ?"
 
@@ -74,6 +75,26 @@ def test_every_option_of_generation_arrives(session, asked):
     sampled = Generation(5, 0.7, 0.9, 40, 1, 1.1, 3, (".", "END"))
     assert asked == [(QUESTION, Generation(num_beams=4)), (QUESTION, sampled)]
     assert session.policy == "union"
+
+
+def test_too_little_memory_for_the_only_question_ends_in_a_line(brief, model):
+    short_of_memory(model.backbone.language_model, at=0)
+    told = message("clip.mp4", QUESTION)
+    assert told.startswith(
+        "ppl chat: got less memory than this takes (CUDA out of memory. Tried to allocate 2 GiB. GPU"
+    )
+    assert "\n" not in told
+
+
+def test_too_little_memory_for_a_line_of_a_pipe_leaves_the_others(brief, model, piped, capsys):
+    short_of_memory(model.backbone.language_model, at=0)
+    piped(QUESTION, OTHER)
+    with pytest.raises(SystemExit) as stopped:
+        run("--json")
+    assert stopped.value.code == 1
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (first["question"], first["error"][:28]) == (QUESTION, "got less memory than this ta")
+    assert (second["question"], second["answer_tokens"]) == (OTHER, 2)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from ppl.serving.dialogue import Dialogue
 from ppl.serving.question_rows import QuestionRow
 from ppl.serving.session import ChatSession
 from tests.modules.tiny import inputs_seen
+from tests.serving.small_gpu import short_of_memory
 
 FIRST, SECOND = "what colour is the square ?", "which way does the ring move ?"
 SHORT = Generation(max_new_tokens=4)
@@ -73,6 +74,16 @@ def test_rows_are_answered_as_they_are_alone_and_media_encoded_once(model, proce
     assert {(row["model"], row["pooler"], row["visual_tokens"]) for row in written} == {
         ("some.ckpt", "WeightedPooler", 12)
     }
+
+
+def test_too_little_memory_is_told_in_the_row_and_the_next_is_answered(model, processor, answer, rows, clip, capsys):
+    short_of_memory(model.backbone.language_model, at=0)
+    written, num_failed = answer(rows[:2])
+    assert num_failed == 1
+    assert written[0]["error"].startswith("OutOfMemoryError: got less memory than this takes (CUDA out of memory. ")
+    assert "--budget N" in written[0]["error"]
+    assert [written[1]["answer"]] == alone(model, processor, clip, SECOND)
+    assert "the first that failed: OutOfMemoryError: got less" in capsys.readouterr().err
 
 
 def test_questions_that_follow_on_each_other_are_one_conversation(model, processor, answer, clip):

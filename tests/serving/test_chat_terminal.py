@@ -13,6 +13,7 @@ from ppl.serving.chat_output import ChatOutput
 from ppl.serving.chat_terminal import converse, history_file, kept_lines
 from ppl.serving.dialogue import Dialogue
 from ppl.serving.session import ChatSession
+from tests.serving.small_gpu import short_of_memory
 
 FIRST, SECOND = "what colour is the square ?", "which way does the ring move ?"
 
@@ -91,6 +92,29 @@ def test_ctrl_c_ends_the_answer_and_not_the_conversation(talk, dialogue, model, 
     assert "stopped; what was not finished is forgotten" in shown.err
     assert [row["question"] for row in dialogue.rows] == [SECOND]
     assert len(dialogue.session.history) == 2
+
+
+def test_too_little_memory_for_an_answer_loses_nothing_of_the_conversation(talk, dialogue, model, processor, clip):
+    short_of_memory(model.backbone.language_model, at=6)  # after some words of the second answer
+    shown = talk(FIRST, SECOND, "/budget 4", SECOND)
+    assert "got less memory than this takes (CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has" in shown.err
+    assert "/budget N" in shown.err
+    assert "Traceback" not in shown.err
+    same = Dialogue(ChatSession(model, processor, clip), dialogue.generation, "some.ckpt")
+    list(same.ask(FIRST))
+    same.limit(4)
+    list(same.ask(SECOND))
+    assert [row["answer"] for row in dialogue.rows] == [row["answer"] for row in same.rows]
+    assert dialogue.session.history == same.session.history
+
+
+def test_too_little_memory_for_a_further_clip_leaves_the_others(talk, dialogue, model, clip, tmp_path):
+    other = tmp_path / "other.mp4"
+    other.write_bytes(clip.read_bytes() + b" ")
+    short_of_memory(model.backbone.vision_tower, at=0)
+    shown = talk(f"/add {other}", FIRST)
+    assert "got less memory than this takes (CUDA out of memory" in shown.err
+    assert [len(row["media"]) for row in dialogue.rows] == [1]
 
 
 def test_ctrl_c_at_the_prompt_ends_the_conversation(talk, dialogue, monkeypatch):

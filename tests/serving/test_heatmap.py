@@ -19,6 +19,7 @@ from ppl.serving.session import ChatSession
 from tests.modules.test_generation import BACKBONES
 from tests.modules.tiny import CLIP_FOLDER, ROOT, inputs_seen
 from tests.parity.native import template_of
+from tests.serving.small_gpu import short_of_memory
 
 FIRST, SECOND = "what colour is the square ?", "which way does the ring move ?"
 WIDTH, HEIGHT = 96 + 2 * (4 + 192), 22 + 192
@@ -47,6 +48,11 @@ def message(*words):
     with pytest.raises(SystemExit) as stopped:
         main(["heatmap", *map(str, words)])
     return str(stopped.value.code)
+
+
+def test_too_little_memory_ends_in_a_line(session):
+    short_of_memory(session.model.aligner.text_tower, at=0)
+    assert message("clip.mp4", FIRST).startswith("ppl heatmap: got less memory than this takes (CUDA out of memory. ")
 
 
 def parsed(*words):

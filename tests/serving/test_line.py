@@ -45,7 +45,7 @@ def test_like_questions_are_next_together_and_the_others_keep_their_places(asked
 
 
 def test_a_batch_waits_for_others_but_no_longer_than_told(asked_of):
-    line = Line(Limits(max_rows=2, wait_ms=10_000.0))
+    line = Line(Limits(max_rows=2, wait_ms=60_000.0))
     first, second = (asked_of(COLD) for _ in range(2))
     taken_on(line, first)
     threading.Timer(0.02, lambda: taken_on(line, second)).start()
@@ -58,7 +58,7 @@ def test_a_batch_waits_for_others_but_no_longer_than_told(asked_of):
 
 
 def test_who_has_gone_is_not_next(asked_of):
-    line = Line(Limits(wait_ms=10_000.0))
+    line = Line(Limits(wait_ms=60_000.0))
     taken_on(line, asked_of(COLD)).answer.cancel()
     assert line.num_open == 0
     assert line.next() == []
@@ -88,11 +88,11 @@ def test_waiting_ends_with_work_and_with_closing():
     assert not line.wait(0.01)
     call = Call(lambda: "done")
     line.take_on(call, lambda: line.enter(call))
-    assert line.wait(10.0)
+    assert line.wait(60.0)
     line.next()()
     assert call.report.result(0) == "done"
     threading.Timer(0.02, line.close, [0.0]).start()
-    assert line.wait(10.0)
+    assert line.wait(60.0)
     assert line.next() is None
 
 
@@ -123,7 +123,19 @@ def test_room_is_there_once_the_model_has_taken_some_out(asked_of, what):
     waiting.join(0.02)
     assert waiting.is_alive()
     line.next()
-    waiting.join(10)
+    waiting.join(60)
+    assert not waiting.is_alive()
+
+
+def test_nobody_waits_for_room_where_none_will_come(asked_of):
+    """As readers would, for which closing waits: the thread of the model ends with the line, whatever has entered."""
+    line = Line(Limits(max_rows=1))
+    for _ in range(2):
+        line.enter(asked_of(COLD))
+    waiting = threading.Thread(target=line.wait_for_room, daemon=True)
+    waiting.start()
+    line.close(0.0)
+    waiting.join(60)
     assert not waiting.is_alive()
 
 

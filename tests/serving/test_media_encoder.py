@@ -1,5 +1,6 @@
 """Media are decoded once and encoded once, however many ask for them at the same time."""
 
+import pickle
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from PIL import Image
 from ppl.datamodules.frame_sampling import RandomInSegment
 from ppl.datamodules.processing import Processor
 from ppl.datamodules.records import MediumRef
+from ppl.datamodules.watchdog import GuardedDecoder
 from ppl.serving.encoded_media import EncodedMedia, Keeping, medium_at
 from ppl.serving.media_encoder import MediaEncoder
 from tests.modules.tiny import inputs_seen, plain_model
@@ -28,7 +30,7 @@ class Decodings:
 
         def count(ref):
             self.paths.append(ref.path)
-            assert self.gate.wait(10)
+            assert self.gate.wait(60)
             return read(ref)
 
         monkeypatch.setattr(processor, "read", count)
@@ -110,7 +112,7 @@ def test_what_goes_wrong_does_so_for_one_and_is_tried_again_by_the_others(make, 
 
     def fail_at_first(ref):
         paths.append(ref.path)
-        assert gate.wait(10)
+        assert gate.wait(60)
         if len(paths) == 1:
             raise OSError("the disk is away")
         return read(ref)
@@ -123,6 +125,23 @@ def test_what_goes_wrong_does_so_for_one_and_is_tried_again_by_the_others(make, 
         errors = [str(job.exception()) for job in waiting]
     assert sorted(errors) == ["None"] * (MANY - 1) + ["the disk is away"]
     assert len(paths) == 2
+
+
+def test_images_are_decoded_where_a_guarded_decoder_decodes(make, processor, monkeypatch, tmp_path):
+    Image.effect_noise((96, 48), 50).convert("RGB").save(tmp_path / "a.png")
+    image, asked = MediumRef("image", str(tmp_path / "a.png")), []
+    expected, encoder = processor.read(image), make()
+
+    def elsewhere(path, call):
+        asked.append(path)
+        return pickle.loads(pickle.dumps(call))()
+
+    monkeypatch.setattr(processor, "decoder", GuardedDecoder())
+    monkeypatch.setattr(processor.decoder, "ask", elsewhere)
+    [encoded] = encoder.read([image])
+    assert asked == [image.path]
+    assert torch.equal(encoded.frames, expected.frames)
+    assert encoded.decoded.key == expected.key
 
 
 def test_a_broken_file_says_so(make, tmp_path):

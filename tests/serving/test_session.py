@@ -1,5 +1,6 @@
 """A conversation: one pass of the vision tower, an answer that streams, a history that the next question sees."""
 
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from ppl.modules.generation import Generation, decode_answers
 from ppl.modules.poolers.average import AveragePooler
 from ppl.modules.poolers.weighted import WeightedPooler
 from ppl.modules.video_llm import VideoLLM
-from ppl.serving.encoded_media import is_image
+from ppl.serving.encoded_media import is_image, medium_at
 from ppl.serving.prefix_cache import PrefixCache
 from ppl.serving.session import ChatSession
 from tests.modules.test_generation import backbone_model
@@ -99,6 +100,27 @@ def test_an_error_while_generating_reaches_the_caller(model, processor, clip, mo
     with pytest.raises(RuntimeError, match="out of memory"):
         answer(session, FIRST)
     assert session.history == [], "a question without an answer must not be part of the next prompt"
+
+
+def test_what_is_freed_can_be_computed_again_and_is_not_lost(model, processor, clip, tmp_path, prefilled):
+    session = ChatSession(model, processor, clip, policy="first-turn")
+    answer(session, FIRST)
+    other = tmp_path / "other.mp4"
+    other.write_bytes(clip.read_bytes() + b" ")
+    kept = session._encoder.kept
+    encoded = session._encoder.read([medium_at(other)])[0]
+    assert (len(kept), kept.num_bytes) == (2, session.media[0].num_bytes + encoded.num_bytes)
+    grid = weakref.ref(encoded.grid)
+    del encoded
+    session.free()
+    assert grid() is None
+    assert (len(kept), kept.num_bytes) == (1, session.media[0].num_bytes)
+    prefilled.clear()
+    again = answer(session, SECOND)
+    assert prefilled[0] == session.num_prompt_tokens, "keys and values were kept"
+    whole = ChatSession(model, processor, clip, policy="first-turn")
+    answer(whole, FIRST)
+    assert (again, session.history) == (answer(whole, SECOND), whole.history)
 
 
 def test_relevance_is_eq_1_over_all_patches(model, processor, clip):

@@ -120,6 +120,7 @@ def test_every_part_is_a_pooler(path):
         ("class_path: torch.nn.Linear", ValueError, "describes no pooler"),
         ("class_path: ppl.modules.AveragePooler\ninit_args: {kernel: 3}", ValueError, "describes no pooler"),
         ("[", ValueError, "describes no pooler"),
+        ("", ValueError, r"pooler.yaml, which is empty, expected one like recipes/parts/poolers/average\.yaml"),
     ],
 )
 def test_what_is_no_pooler_is_refused(tmp_path, text, error, message):

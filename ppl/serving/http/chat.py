@@ -106,7 +106,7 @@ async def _answered(
         raise told(error, media.names) from None
     report = _report(answer) if answer.report.done() else None
     if chat.stream:
-        events = _events(reply, text, pieces, answer, chat)
+        events = _events(reply, text, pieces, answer, chat, media)
         return EventStream(events, serving.settings.stall_seconds, partial(_end, answer, watch))
     watch.cancel()
     assert report is not None, "it has no more pieces"
@@ -140,7 +140,7 @@ async def _pieces(serving: Serving, answer: Answer) -> AsyncIterator[str]:
 
 
 async def _events(
-    reply: Reply, first: str, pieces: AsyncIterator[str], answer: Answer, chat: ChatRequest
+    reply: Reply, first: str, pieces: AsyncIterator[str], answer: Answer, chat: ChatRequest, media: Media
 ) -> AsyncIterator[bytes]:
     yield reply.piece({"role": "assistant", "content": ""})
     if first:
@@ -149,8 +149,11 @@ async def _events(
         async for piece in pieces:
             yield reply.piece({"content": piece})
         report = _report(answer)
-    except ApiError as error:
-        yield event(error.body)
+    except Exception as error:
+        known = told(error, media.names)
+        if not isinstance(known, ApiError):
+            raise  # a fault of ours: the connection is broken off, and the log tells why
+        yield event(known.body)
         return
     yield reply.piece({}, report)
     if chat.stream_options.include_usage:

@@ -1,36 +1,41 @@
-"""Decode clients' videos in processes of their own, which a hostile file may crash or hang."""
+"""Look into clients' media in processes of their own, which a hostile file may crash or hang."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from threading import local
+from queue import LifoQueue
+from typing import TypeVar
 
 from ppl.datamodules.decoders.base import VideoDecoder
-from ppl.datamodules.frame_sampling import FrameSampler
-from ppl.datamodules.video_io import VideoClip
 from ppl.datamodules.watchdog import GuardedDecoder
+
+Result = TypeVar("Result")
 
 
 class GuardedReaders(GuardedDecoder):
-    """A `GuardedDecoder` for each thread that reads: one of them serves one thread at a time.
+    """Several `GuardedDecoder`s for any number of threads: each serves one at a time.
 
     Args:
         decoder: Does the work.
-        timeout_s: Seconds that one video may take.
+        timeout_s: Seconds that one file may take.
+        num_processes: How many at most; each starts when the others are busy.
     """
 
-    def __init__(self, decoder: VideoDecoder, timeout_s: float) -> None:
+    def __init__(self, decoder: VideoDecoder, timeout_s: float, num_processes: int) -> None:
         super().__init__(decoder, timeout_s)
-        self._mine = local()
+        self._idle: LifoQueue[GuardedDecoder] = LifoQueue()
+        for _ in range(num_processes):
+            self._idle.put(GuardedDecoder(self.decoder, self.timeout_s, self.memory_gib))
 
-    def read(
-        self, path: str | Path, sampler: FrameSampler, num_frames: int, start: float | None, end: float | None
-    ) -> VideoClip:
-        """Read the frames on screen at the sampler's times, in the process of this thread.
+    def ask(self, path: str | Path, call: Callable[[], Result]) -> Result:
+        """Look into a file in a process that is idle, or soon will be.
 
         Raises:
-            VideoError: Also where that process had to be killed, died or ran out of memory.
+            VideoError: That process had to be killed, died or ran out of memory.
         """
-        if not hasattr(self._mine, "decoder"):
-            self._mine.decoder = GuardedDecoder(self.decoder, self.timeout_s, self.memory_gib)
-        return self._mine.decoder.read(path, sampler, num_frames, start, end)
+        one = self._idle.get()  # the last that was put back, which has started
+        try:
+            return one.ask(path, call)
+        finally:
+            self._idle.put(one)

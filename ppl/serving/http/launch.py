@@ -92,7 +92,7 @@ def open_engine(options: argparse.Namespace, caps: Caps, keeping: Keeping, limit
     """
     opened = open_chosen(options)
     decoder = PyAVDecoder(max_pixels=int(caps.megapixels * 1e6))
-    opened.processor.decoder = GuardedReaders(decoder, caps.seconds)
+    opened.processor.decoder = GuardedReaders(decoder, caps.seconds, limits.num_readers + 1)  # one to look at headers
     return Engine(opened.model, opened.processor, poolers_of(options.pooler, opened), keeping, limits)
 
 

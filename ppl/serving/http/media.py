@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
+from ppl.datamodules.decoders.base import VideoDecoder
 from ppl.datamodules.records import MediumRef
 from ppl.serving.http.errors import ApiError
-from ppl.serving.http.probing import check_image, check_video
+from ppl.serving.http.probing import Kind, check_medium
 from ppl.serving.http.remote import Fetcher
 from ppl.serving.http.settings import Settings
 from ppl.serving.http.store import Content, FullStoreError, Store, Stored
@@ -47,17 +48,17 @@ class MediaIntake:
         settings: Where media may be.
         store: Where clients' media are put.
         threads: Read and write files, so that the thread of the connections does not.
+        decoder: Of the engine; if it is guarded, its processes look at media first.
     """
 
-    def __init__(self, settings: Settings, store: Store, threads: Executor) -> None:
+    def __init__(self, settings: Settings, store: Store, threads: Executor, decoder: VideoDecoder) -> None:
         self.settings = settings
         self.store = store
         self.threads = threads
+        self.decoder = decoder
         self.fetcher = Fetcher(settings.caps.body_bytes)
 
-    async def take(
-        self, media: Media, kind: Literal["image", "video"], url: str, name: str, num_frames: int | None
-    ) -> None:
+    async def take(self, media: Media, kind: Kind, url: str, name: str, num_frames: int | None) -> None:
         """Make a medium one of a request's.
 
         Args:
@@ -72,8 +73,7 @@ class MediaIntake:
         """
         path = await self._path(media, kind, url, name)
         media.names[str(path)] = name
-        check = check_image if kind == "image" else check_video
-        await self._in_thread(partial(check, path, name, self.settings.caps))
+        await self._in_thread(partial(check_medium, self.decoder, kind, path, name, self.settings.caps))
         media.refs.append(MediumRef(kind, str(path), num_frames=num_frames if kind == "video" else None))
 
     async def _path(self, media: Media, kind: str, url: str, name: str) -> Path:

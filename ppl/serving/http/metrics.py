@@ -38,12 +38,12 @@ class Metrics:
 
     def count(self, report: Report) -> None:
         """Take an answer that has ended into account."""
-        self._answers.labels(report.finish).inc()
         for stage, milliseconds in report.milliseconds.items():
             self._stages.labels(stage).observe(milliseconds / 1000)
         self._tokens.labels("prompt").inc(report.num_prompt_tokens)
         self._tokens.labels("visual").inc(report.num_visual_tokens)
         self._tokens.labels("answer").inc(report.num_tokens)
+        self._answers.labels(report.finish).inc()  # last: once it is counted, all of it is
 
     def text(self) -> bytes:
         """In Prometheus' text format."""

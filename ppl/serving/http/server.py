@@ -37,7 +37,7 @@ def listen(host: str, port: int) -> socket.socket:
 def run_server(app: FastAPI, listener: socket.socket, drain_seconds: float = 30.0) -> None:
     """Serve until SIGTERM or SIGINT; then take nothing new, answer what is in line for so long, and end.
 
-    A second signal ends it at once.
+    A second signal cancels them; what the model is in the midst of, a step or a medium, ends first.
 
     Args:
         app: Of `ppl.serving.http.app.create_app`, with whatever is mounted in it.
@@ -70,9 +70,9 @@ class _Server(uvicorn.Server):
         self.serving.draining.set()
 
     async def on_tick(self, counter: int) -> bool:
-        if self.serving.draining.is_set() and self._drained is None:
-            loop = asyncio.get_running_loop()
-            self._drained = loop.run_in_executor(None, self.serving.engine.close, self.drain_seconds)
+        if self.serving.draining.is_set() and (self._drained is None or self.force_exit):
+            seconds = 0.0 if self.force_exit else self.drain_seconds  # the process does not end before its threads
+            self._drained = asyncio.get_running_loop().run_in_executor(None, self.serving.engine.close, seconds)
         if self._drained is not None and self._drained.done():
             self.should_exit = True
         return await super().on_tick(counter)

@@ -40,7 +40,7 @@ class Serving:
         self.intake_threads = ThreadPoolExecutor(_NUM_INTAKE, "intake")
         self.answer_threads = ThreadPoolExecutor(engine.limits.max_waiting, "answer")
         """Each waits for the next piece of one answer."""
-        self.intake = MediaIntake(settings, self.store, self.intake_threads)
+        self.intake = MediaIntake(settings, self.store, self.intake_threads, engine.processor.decoder)
 
     @property
     def is_ending(self) -> bool:

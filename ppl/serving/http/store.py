@@ -102,12 +102,14 @@ class Store:
         with self._lock:
             self._make_room(size)
             self.num_bytes += size  # its room is taken while it is written
-        handle, name = tempfile.mkstemp(dir=self.folder)
-        written = Path(name)
+        written: Path | None = None
         try:
+            handle, name = tempfile.mkstemp(dir=self.folder)
+            written = Path(name)
             path = self.folder / _copy(content, handle, written)
         except BaseException:
-            written.unlink(missing_ok=True)
+            if written is not None:
+                written.unlink(missing_ok=True)
             with self._lock:
                 self.num_bytes -= size
             raise
@@ -192,9 +194,9 @@ def _copy(content: Content, handle: int, path: Path) -> str:
 
     `ppl.datamodules.medium_files.file_key` tells large files apart by that time: a copy sent later is the same medium.
     """
-    content.seek(0)
     digest = hashlib.sha256()
     with open(handle, "wb") as file:
+        content.seek(0)
         while block := content.read(_BLOCK):
             digest.update(block)
             file.write(block)

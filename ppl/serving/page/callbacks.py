@@ -79,11 +79,15 @@ class Callbacks:
 
     def ask_again(self, visit: Visit | None, *values: Any) -> Iterator[Shown]:  # noqa: ANN401  as `ways` takes them
         """Ask the newest question once more, in place of it: under another way to pool, say."""
-        text = ""
-        if visit is not None and visit.exchanges:
-            visit.stop()
-            text = visit.exchanges.pop().question
-        yield from self.ask(text, visit, *values)
+        if visit is None or not visit.exchanges:
+            yield from self.ask("", visit, *values)
+            return
+        visit.stop()
+        last = visit.exchanges.pop()
+        num_others = len(visit.exchanges)
+        yield from self.ask(last.question, visit, *values)
+        if len(visit.exchanges) == num_others:  # it was not asked, and the page shows why
+            visit.exchanges.append(last)
 
     def start_again(self, visit: Visit | None) -> Shown:
         """Forget the questions, and keep the clip."""

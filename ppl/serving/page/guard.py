@@ -1,9 +1,10 @@
-"""What Gradio's server offers beyond the page is closed: reading files by their paths, and fetching from URLs."""
+"""What Gradio's server offers beyond the page is closed: reading files by path, fetching from URLs, endless bodies."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +28,30 @@ _CALLS = tuple(
         "upload_progress",
     )
 )
-_WITH_VALUES = "/gradio_api/queue/join"
-"""The only route whose body holds values of the page, and among them paths of files."""
+_UPLOAD = "/gradio_api/upload"
 _LARGEST = 2**20
+"""Bytes of a body that is no upload, and of what an upload has beside its files."""
 
 
 class Guard:
     """Middleware around a mounted Gradio application.
 
     Gradio's queue takes files by path or URL, from anybody: it reads any file of the server's as long as an application
-    was not started by `Blocks.launch`, and fetches URLs. Only what was uploaded is let through.
+    was not started by `Blocks.launch`, and fetches URLs. Only what was uploaded is let through. It
+    bounds the size of one file, but not the number of an upload's, nor any other body.
 
     Args:
         app: The application.
         uploads: Folder of uploaded files.
+        max_bytes: Of one upload.
+        max_total: Bytes that lie in the folder, beyond which nothing more is uploaded.
     """
 
-    def __init__(self, app: ASGIApp, uploads: Path) -> None:
+    def __init__(self, app: ASGIApp, uploads: Path, max_bytes: int, max_total: int) -> None:
         self.app = app
         self.uploads = uploads.resolve()
+        self.max_bytes = max_bytes
+        self.max_total = max_total
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
@@ -55,7 +61,18 @@ class Guard:
         if not (path in _PATHS or path.rstrip("/") in _CALLS or path.startswith(_FOLDERS)):
             await _refuse(404, "there is nothing here; the page is at /", scope, receive, send)
             return
-        if path.rstrip("/") == _WITH_VALUES:
+        if path.rstrip("/") == _UPLOAD:
+            size = dict(scope["headers"]).get(b"content-length", b"")
+            if not size.isdigit() or int(size) > self.max_bytes + _LARGEST:
+                told = f"got an upload of over {self.max_bytes} bytes, or of unknown length; send a smaller file"
+                await _refuse(413, told, scope, receive, send)
+                return
+            if _size(self.uploads) + int(size) > self.max_total:
+                await _refuse(
+                    429, "there is no room for another upload; try again in ten minutes", scope, receive, send
+                )
+                return
+        elif scope["method"] not in ("GET", "HEAD"):
             body = await _read(receive)
             if body is None or not self._is_harmless(body):
                 await _refuse(400, "got values that the page does not send; reload it", scope, receive, send)
@@ -87,6 +104,15 @@ def _paths(values: Any) -> Iterator[Any]:  # noqa: ANN401  JSON
     elif isinstance(values, list):
         for each in values:
             yield from _paths(each)
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files below."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # Gradio removes old ones meanwhile
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 async def _read(receive: Receive) -> bytes | None:

@@ -56,4 +56,5 @@ def mount_page(app: FastAPI) -> None:
     )
     mount = app.routes[-1]
     assert isinstance(mount, Mount), "what was just mounted"
-    mount.app = Guard(SteadyStream(mount.app, serving.ended), uploads)
+    stream = SteadyStream(mount.app, serving.ended)
+    mount.app = Guard(stream, uploads, serving.settings.caps.body_bytes, serving.store.max_bytes)

@@ -25,7 +25,7 @@ def in_words(error: BaseException, names: Mapping[str, str]) -> str:
         return "There is no room for another clip now; try again in a few minutes, or with a smaller one."
     if isinstance(error, TimeoutError):
         return "There was no time left for this; try again in a moment."
-    known = told(error, names) if not isinstance(error, ApiError) else error
+    known = told(error, names)
     if isinstance(known, ApiError):
         return known.message
     _LOG.error("what a visitor asked for failed", exc_info=error)

@@ -6,22 +6,25 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor
 
-from ppl.datamodules.records import PLACEHOLDER, Turn
+from ppl.datamodules.records import PLACEHOLDER, MediumRef, Turn
 from ppl.modules.generation import Generation
 from ppl.serving.answering import Question
 from ppl.serving.answers import Answer
-from ppl.serving.encoded_media import EncodedMedium, medium_at
+from ppl.serving.encoded_media import EncodedMedium
 from ppl.serving.engine import Engine
 from ppl.serving.frame_relevance import frame_relevance
-from ppl.serving.http.probing import check_image, check_video
+from ppl.serving.http.probing import check_medium
 from ppl.serving.http.settings import Caps
 from ppl.serving.http.store import Store
 from ppl.serving.page.exchanges import Clip, Exchange, Reply, Way, pieces_of
 from ppl.serving.page.problems import in_words
 from ppl.serving.session import relevance_of
+
+Result = TypeVar("Result")
 
 _LONGEST = 128
 """Tokens of an answer, where the caps allow more."""
@@ -61,9 +64,9 @@ class Visit:
             stored = self._store.keep(content)
         self._names[str(stored.path)] = name
         try:
-            ref = medium_at(stored.path)
-            (check_image if ref.kind == "image" else check_video)(stored.path, name, self.caps)
-            medium = self.engine.watch(ref).result(self.caps.seconds)
+            kind = check_medium(self.engine.processor.decoder, None, stored.path, name, self.caps)
+            watched = self.engine.watch(MediumRef(kind, str(stored.path)))
+            medium = _within(self.caps.seconds, watched)
         except BaseException:
             self._store.let_go(stored)
             raise
@@ -102,15 +105,16 @@ class Visit:
 
         Raises:
             ValueError: There is no clip, or no question.
+            FullError: The line is full; nothing was asked.
         """
         clip, question = self.opened(), " ".join(text.split())
         if not question:
             msg = "got an empty question, expected some words; write one"
             raise ValueError(msg)
         turns = self._turns(question)
+        relevance = self._relevance(clip.medium, question)
         exchange = Exchange(question, [Reply(way) for way in ways])
         self.exchanges.append(exchange)
-        relevance = self._relevance(clip.medium, question)
         answers = self._asked(exchange, clip, turns)
         self._open |= set(answers.values())
         try:
@@ -168,6 +172,19 @@ class Visit:
 
     def _score(self, exchange: Exchange, relevance: Future[Tensor]) -> None:
         try:
-            exchange.relevance = relevance.result(self.caps.seconds)
+            exchange.relevance = _within(self.caps.seconds, relevance)
         except Exception as error:  # the answer may do without
             exchange.problem = self.explain(error)
+
+
+def _within(seconds: float, future: Future[Result]) -> Result:
+    """Wait for so long, and then leave the line.
+
+    Raises:
+        TimeoutError: It took longer.
+    """
+    try:
+        return future.result(seconds)
+    except TimeoutError:
+        future.cancel()
+        raise

@@ -57,5 +57,5 @@ class Connection:
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 80),
         }
-        await asyncio.wait_for(app(scope, self.receive, self.send), 30)
+        await asyncio.wait_for(app(scope, self.receive, self.send), 60)
         return self

@@ -58,7 +58,7 @@ class Server:
 
     def client(self, **options):
         """OpenAI's client, which tries only once."""
-        return OpenAI(base_url=f"{self.url}/v1", **{"api_key": "none", "max_retries": 0, "timeout": 60.0, **options})
+        return OpenAI(base_url=f"{self.url}/v1", **{"api_key": "none", "max_retries": 0, "timeout": 120.0, **options})
 
     def end(self, how=signal.SIGKILL):
         """Send it a signal and give its exit status."""

@@ -16,6 +16,7 @@ from ppl.serving.http.settings import Caps
 from ppl.serving.line import Limits
 from ppl.serving.session import ChatSession
 from tests.serving.http.conftest import QUESTION, about, chat
+from tests.serving.small_gpu import short_of_memory
 
 OTHER = "which way does the ring move ?"
 
@@ -196,13 +197,22 @@ def test_a_fault_of_ours_is_not_told(client, ask, url, monkeypatch, caplog):
     assert content(ask(about(url)))
 
 
+def test_a_stream_that_runs_out_of_memory_says_so(client, url, model):
+    short_of_memory(model.backbone.language_model, at=4)
+    answered = client.post("/v1/chat/completions", json={**about(url), "stream": True})
+    *said, last = [json.loads(line.removeprefix("data: ")) for line in answered.text.split("\n\n") if line]
+    assert joined(said)
+    assert last["error"]["message"].startswith("the model ran out of memory")
+    assert last["error"]["type"] == "server_error"
+
+
 @pytest.fixture
 def held(model, monkeypatch):
     """Let answers begin only when the event is set."""
     go, generate = threading.Event(), VideoLLM.generate
 
     def later(*args, **options):
-        assert go.wait(30)
+        assert go.wait(60)
         return generate(*args, **options)
 
     monkeypatch.setattr(VideoLLM, "generate", later)
@@ -218,7 +228,7 @@ def in_background(client, body):
 
 
 def until(condition):
-    for _ in range(300):
+    for _ in range(1200):
         if condition():
             return
         time.sleep(0.05)
@@ -236,15 +246,15 @@ def test_a_full_line_says_when_to_come_again(serve, held):
     held.set()
     thread.join()
     assert got[0].status_code == 200
+    until(lambda: engine.num_open == 0)  # the answer is out a moment before its place is free
     assert client.post("/v1/chat/completions", json=chat()).status_code == 200
 
 
 def test_an_answer_out_of_time_is_told_as_such(serve, held):
     client = serve(caps=Caps(seconds=0.2))
     thread, got = in_background(client, chat())
-    time.sleep(0.3)
-    held.set()
     thread.join()
+    held.set()
     assert got[0].status_code == 503
     assert got[0].json()["error"]["message"] == "the answer was not begun in time; try again"
     until(lambda: client.app.state.serving.engine.num_open == 0)

@@ -34,7 +34,7 @@ def steps(monkeypatch):
 
 
 def until(condition):
-    for _ in range(200):
+    for _ in range(1200):
         if condition():
             return
         time.sleep(0.05)

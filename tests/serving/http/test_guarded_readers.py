@@ -1,4 +1,4 @@
-"""Each reading thread has a decoding process of its own."""
+"""Some processes read for any number of threads, and no more of them start than are busy at once."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -16,12 +16,19 @@ from ppl.serving.http.guarded_readers import GuardedReaders
 
 @pytest.fixture(scope="module")
 def readers():
-    return GuardedReaders(PyAVDecoder(max_pixels=10**6), 60.0)
+    return GuardedReaders(PyAVDecoder(max_pixels=10**6), 60.0, 2)
 
 
-def test_threads_read_at_once_what_one_reads_alone(readers, clip):
+def started(readers):
+    return sum(one._child is not None for one in readers._idle.queue)
+
+
+def test_threads_read_at_once_what_one_reads_alone_and_wait_for_a_process(readers, clip):
     expected = PyAVDecoder().read(clip, Midpoints(), 4, None, None)
-    together = Barrier(2)
+    for _ in range(2):
+        assert torch.equal(readers.read(clip, Midpoints(), 4, None, None).frames, expected.frames)
+    assert started(readers) == 1
+    together = Barrier(3)
 
     def read(_):
         together.wait(60)
@@ -30,9 +37,10 @@ def test_threads_read_at_once_what_one_reads_alone(readers, clip):
             readers.read(__file__, Midpoints(), 4, None, None)
         return clips
 
-    with ThreadPoolExecutor(2) as threads:
-        for clips in threads.map(read, range(2)):
+    with ThreadPoolExecutor(3) as threads:
+        for clips in threads.map(read, range(3)):
             assert all(torch.equal(each.frames, expected.frames) for each in clips)
+    assert started(readers) == 2
 
 
 def test_frames_are_known_by_the_key_of_those_of_the_decoder_itself(readers):

@@ -115,6 +115,20 @@ def test_what_is_no_object_is_refused(body):
     refusal(body)
 
 
+@pytest.mark.parametrize("value", [b"0", b"{}", b'{"a":0}'])
+def test_a_great_many_values_are_refused_before_they_are_read(value):
+    """In half a mebibyte of them there were gigabytes of errors."""
+    with pytest.raises(ApiError, match="got a body with over 100000 commas") as caught:
+        parse_chat(b'{"model":"m","messages":[' + b",".join([value] * 100_002) + b"]}")
+    assert caught.value.status == 413
+
+
+@pytest.mark.parametrize("messages", [[0] * 1000, [{"role": "user", "content": [0] * 1000}]], ids=["messages", "parts"])
+def test_of_many_that_are_wrong_the_first_is_told_and_no_other_looked_at(messages):
+    error = refusal(json.dumps({**LEAST, "messages": messages}).encode())
+    assert error.__cause__.error_count() == 1
+
+
 def test_half_a_character_is_refused():
     error = refusal(b'{"model": "m", "messages": [{"role": "user", "content": "\\ud800"}]}')
     error.message.encode()

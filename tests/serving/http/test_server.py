@@ -1,17 +1,20 @@
 """`ppl serve` as a process of its own, asked by OpenAI's client: a first that is killed, then a second that ends."""
 
+import asyncio
 import re
 import signal
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import openai
 import pytest
+import uvicorn
 
 from ppl.modules.generation import Generation
-from ppl.serving.http.server import listen
+from ppl.serving.http.server import _Server, listen
 from ppl.serving.launch import open_model
 from ppl.serving.session import ChatSession
 from tests.docs.blocks import read
@@ -86,12 +89,12 @@ def text(completion):
 
 
 def open_questions(server, **options):
-    told = httpx2.get(f"{server.url}/metrics", **options).text
+    told = httpx2.get(f"{server.url}/metrics", timeout=60, **options).text
     return float(re.search(r"^ppl_queue_length (.*)$", told, re.MULTILINE)[1])
 
 
 def until(condition):
-    for _ in range(300):
+    for _ in range(600):
         if condition():
             return
         time.sleep(0.1)
@@ -199,14 +202,15 @@ def test_garbage_does_no_harm(first):
         b"GET / HTTP/9.9\r\n\r\n",
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n{",
     ):
-        with socket.create_connection((address[0], int(address[1])), timeout=5) as connection:
+        with socket.create_connection((address[0], int(address[1])), timeout=60) as connection:
             connection.sendall(garbage)
     url = f"{first.url}/v1/chat/completions"
-    assert httpx2.post(url, content=b"{", headers={"content-type": "application/json"}).status_code == 400
-    large = httpx2.post(url, content=b"x" * (65 * 2**20), headers={"content-type": "application/json"}, timeout=30)
+    options = {"headers": {"content-type": "application/json"}, "timeout": 60}
+    assert httpx2.post(url, content=b"{", **options).status_code == 400
+    large = httpx2.post(url, content=b"x" * (65 * 2**20), **options)
     assert large.status_code == 413
     until(lambda: open_questions(first) == 0)
-    assert httpx2.get(f"{first.url}/health").status_code == 200
+    assert httpx2.get(f"{first.url}/health", timeout=60).status_code == 200
 
 
 def test_a_server_that_was_killed_leaves_nothing_to_the_next(second, temporary):
@@ -243,18 +247,47 @@ def test_sigterm_lets_answers_out_and_takes_no_more(second, temporary):
     whole = client.chat.completions.create(model="tiny", messages=words, max_tokens=LONG)
     stream = client.chat.completions.create(model="tiny", messages=words, max_tokens=LONG, stream=True)
     next(stream)
-    second.process.send_signal(signal.SIGTERM)
-    until(lambda: httpx2.get(f"{second.url}/health").status_code == 503)
-    with pytest.raises(openai.APIStatusError) as caught:
-        client.chat.completions.create(model="tiny", messages=words)
-    assert (caught.value.status_code, caught.value.response.headers["retry-after"]) == (503, "5")
-    rest = [chunk.choices[0] for chunk in stream]
+    with ThreadPoolExecutor(1) as thread:  # sampled answers and others are not given together: one waits in line
+        sampled = {"max_tokens": LONG, "temperature": 1.0}
+        waits = thread.submit(client.chat.completions.create, model="tiny", messages=words, **sampled)
+        until(lambda: open_questions(second, headers={"authorization": f"Bearer {KEY}"}) == 2)
+        second.process.send_signal(signal.SIGTERM)
+        until(lambda: httpx2.get(f"{second.url}/health", timeout=60).status_code == 503)
+        with pytest.raises(openai.APIStatusError) as caught:
+            client.chat.completions.create(model="tiny", messages=words)
+        assert (caught.value.status_code, caught.value.response.headers["retry-after"]) == (503, "5")
+        rest = [chunk.choices[0] for chunk in stream]
+        assert text(waits.result())
     assert "".join(piece.delta.content or "" for piece in rest) == text(whole)
     assert rest[-1].finish_reason == whole.choices[0].finish_reason
     assert second.end(signal.SIGCONT) == 0
     assert "all answers are out" in "".join(second.out)
     assert second.err == []
     assert list(temporary.iterdir()) == []
+
+
+def test_a_second_signal_does_not_wait_for_what_the_first_lets_out(serve, monkeypatch):
+    """The loop ends only with its threads, and so with the one that drains."""
+    drained, told = threading.Event(), []
+
+    def close(seconds):
+        told.append(seconds)
+        if seconds == 0.0:
+            drained.set()
+        assert drained.wait(60)
+
+    app = serve().app
+    server = _Server(uvicorn.Config(app), app.state.serving, 30.0)
+
+    async def twice():
+        for is_over in (False, True):
+            server.handle_exit(signal.SIGTERM, None)
+            assert await server.on_tick(1) == is_over
+
+    with monkeypatch.context() as patch:
+        patch.setattr(app.state.serving.engine, "close", close)
+        asyncio.run(twice())
+    assert told == [30.0, 0.0]
 
 
 def test_a_port_that_is_taken_is_told():

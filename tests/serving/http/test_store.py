@@ -104,6 +104,19 @@ def test_a_file_that_cannot_be_read_leaves_nothing(store):
     assert (files(store), store.num_bytes) == ([], 0)
 
 
+def test_room_that_no_file_could_be_made_in_is_free_again(store, monkeypatch):
+    """As where too many files are open."""
+
+    def none_left(**_):
+        raise OSError("too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.mkstemp", none_left)
+        with pytest.raises(OSError, match="too many"):
+            store.keep(BytesIO(b"abc"))
+    assert store.num_bytes == 0
+
+
 def test_a_temporary_file_has_no_name(store):
     with store.temporary() as file:
         file.write(b"a")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from playwright.sync_api import expect, sync_playwright
 
 ROOT = Path(__file__).parents[3]
@@ -15,8 +16,8 @@ SCREENSHOTS = ROOT / "runs" / "screenshots"
 LAPTOP = {"viewport": {"width": 1280, "height": 800}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
 QUESTION = "#question input"
-PATIENCE = 60_000
-"""Milliseconds."""
+PATIENCE, MOMENT = 60_000, 5000
+"""Milliseconds, until a test gives up and until a visitor tries again."""
 
 expect.set_options(timeout=PATIENCE)
 
@@ -85,13 +86,22 @@ class Visitor:
         """Write a question, press Enter, and wait for its answers."""
         before = self.page.locator(".exchange").count()
         self.page.fill(QUESTION, question)
-        self.settle()
-        self.page.press(QUESTION, "Enter")
+        self.until(lambda: self.page.press(QUESTION, "Enter"), self.page.locator(".exchange").nth(before).locator("h3"))
         self.wait(before + 1, num_answers)
 
-    def settle(self):
-        """Pause as anybody does between two actions: what is pressed while the last question is answered is ignored."""
-        self.page.wait_for_timeout(1000)
+    def until(self, act, shown):
+        """Act, and again where nothing came of it: what is pressed while the last question is answered is ignored.
+
+        So is a second press while the first one's question is answered, and afterwards the box is empty: none is asked
+        twice.
+        """
+        for _ in range(PATIENCE // MOMENT):
+            act()
+            try:
+                return shown.wait_for(timeout=MOMENT)
+            except PlaywrightTimeoutError:
+                continue
+        raise AssertionError(f"{shown} never came")
 
     def wait(self, num_exchanges, num_answers=1):
         """Wait until a question is answered, in full."""

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from ppl.serving.http.settings import Caps, Settings
+from ppl.serving.line import FullError
 from ppl.serving.page.callbacks import NUM_SUGGESTIONS, PLAIN, Callbacks, ways
 from ppl.serving.page.exchanges import Way
 
@@ -69,6 +70,19 @@ def test_the_same_question_under_another_way_takes_its_place(callbacks, shown):
     assert [(exchange.question, exchange.replies[0].way) for exchange in visit.exchanges] == [
         (QUESTION, Way("average", 4))
     ]
+
+
+def test_a_question_that_cannot_be_asked_again_stays(callbacks, shown, monkeypatch):
+    visit = shown.visit
+    list(callbacks.ask(QUESTION, visit, *OWN))
+    before = list(visit.exchanges)
+
+    def full(*_):
+        raise FullError("full")
+
+    monkeypatch.setattr(callbacks.engine, "run", full)
+    assert "ask again in a moment" in list(callbacks.ask_again(visit, *OWN))[-1].problem
+    assert visit.exchanges == before
 
 
 def test_mistakes_are_told_and_nothing_is_raised(callbacks, shown, tmp_path):

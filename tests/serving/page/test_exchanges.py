@@ -1,7 +1,7 @@
 """Answers of two questions, read as they come."""
 
-import time
 from concurrent.futures import Future
+from threading import Event
 
 import pytest
 
@@ -9,33 +9,32 @@ from ppl.serving.answers import Answer, Report
 from ppl.serving.page.exchanges import Reply, Way, pieces_of
 
 
-class Slow(Answer):
-    """Yields words with pauses, then may fail."""
+class Said(Answer):
+    """Yields words once it may, then may fail."""
 
-    def __init__(self, words, pause, error=None):
-        self.words, self.pause, self.error = words, pause, error
+    def __init__(self, words, error=None, begin=None):
+        self.words, self.error, self.begin = words, error, begin
         self.report = Future()
         self.report.set_result(Report("stop"))
 
     def __iter__(self):
-        for word in self.words:
-            time.sleep(self.pause)
-            yield word
+        assert self.begin is None or self.begin.wait(60)
+        yield from self.words
         if self.error:
             raise self.error
 
 
 def test_a_slow_answer_does_not_hold_up_a_quick_one():
-    answers = {0: Slow(["slow"], 0.5), 3: Slow(["a", "b", "c"], 0.01)}
-    got = list(pieces_of(answers))
-    assert [piece for index, piece in got if index == 3] == ["a", "b", "c", Report("stop")]
-    assert got.index((3, Report("stop"))) < got.index((0, "slow"))
-    assert got[-1] == (0, Report("stop"))
+    begin = Event()
+    pieces = pieces_of({0: Said(["slow"], begin=begin), 3: Said(["a", "b", "c"])})
+    assert [next(pieces) for _ in range(4)] == [(3, "a"), (3, "b"), (3, "c"), (3, Report("stop"))]
+    begin.set()
+    assert list(pieces) == [(0, "slow"), (0, Report("stop"))]
 
 
 def test_an_error_ends_its_own_answer_only():
     error = ValueError("no")
-    got = list(pieces_of({0: Slow(["a"], 0.0, error), 1: Slow(["b"], 0.05)}))
+    got = list(pieces_of({0: Said(["a"], error), 1: Said(["b"])}))
     assert [piece for index, piece in got if index == 0] == ["a", error]
     assert [piece for index, piece in got if index == 1] == ["b", Report("stop")]
 

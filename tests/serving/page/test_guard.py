@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from ppl.serving.page.guard import Guard
 
-JOIN = "/gradio_api/queue/join"
+JOIN, UPLOAD = "/gradio_api/queue/join", "/gradio_api/upload"
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def client(uploads):
                 break
         await PlainTextResponse(f"reached {body.decode()}")(scope, receive, send)
 
-    return TestClient(Starlette(routes=[Mount("/", Guard(echo, uploads))]))
+    return TestClient(Starlette(routes=[Mount("/", Guard(echo, uploads, 1000, 2**20 + 3000))]))
 
 
 async def unreachable(*_):
@@ -94,9 +94,27 @@ def test_an_escaped_key_is_the_same_key(client):
     assert client.post(JOIN, content=body).status_code == 400
 
 
+@pytest.mark.parametrize("path", [JOIN, "/gradio_api/reset", "/gradio_api/cancel"])
 @pytest.mark.parametrize("body", [b"{", b"[" * 100_000, b'"' + b"a" * 2**20 + b'"'], ids=["broken", "deep", "large"])
-def test_what_is_no_value_of_the_page_is_refused(client, body):
-    assert client.post(JOIN, content=body).status_code == 400
+def test_what_is_no_value_of_the_page_is_refused(client, path, body):
+    assert client.post(path, content=body).status_code == 400
+
+
+def test_an_upload_is_bounded_however_many_files_it_has(client):
+    assert client.post(UPLOAD, content=b"x" * (2**20 + 1000)).status_code == 200
+    told = client.post(UPLOAD, content=b"x" * (2**20 + 1001))
+    assert (told.status_code, told.json()["error"]["message"]) == (
+        413,
+        "got an upload of over 1000 bytes, or of unknown length; send a smaller file",
+    )
+    assert client.post(UPLOAD, content=iter([b"x"])).status_code == 413, "its length is not told"
+
+
+def test_all_uploads_together_are_bounded(client, uploads):
+    (uploads / "deep").mkdir()
+    (uploads / "deep" / "large").write_bytes(bytes(2**20))
+    assert client.post(UPLOAD, content=b"x" * 2000).status_code == 200
+    assert client.post(UPLOAD, content=b"x" * 4000).status_code == 429
 
 
 def test_a_body_in_pieces_arrives_whole_and_then_what_comes_after(uploads):
@@ -117,7 +135,8 @@ def test_a_body_in_pieces_arrives_whole_and_then_what_comes_after(uploads):
     async def send(message):
         got.append(message)
 
-    asyncio.run(Guard(app, uploads)({"type": "http", "path": JOIN}, receive, send))
+    guard = Guard(app, uploads, 0, 0)
+    asyncio.run(guard({"type": "http", "method": "POST", "path": JOIN}, receive, send))
     assert got == [{"type": "http.request", "body": b'{"a": 1}', "more_body": False}, {"type": "http.disconnect"}]
 
 
@@ -130,9 +149,10 @@ def test_a_body_that_is_broken_off_is_refused(uploads):
     async def send(message):
         sent.append(message)
 
-    asyncio.run(Guard(unreachable, uploads)({"type": "http", "path": JOIN}, receive, send))
+    guard = Guard(unreachable, uploads, 0, 0)
+    asyncio.run(guard({"type": "http", "method": "POST", "path": JOIN}, receive, send))
     assert sent[0]["status"] == 400
 
 
 def test_what_is_not_http_is_left_alone(uploads):
-    asyncio.run(Guard(unreachable, uploads)({"type": "websocket", "path": "/"}, unreachable, unreachable))
+    asyncio.run(Guard(unreachable, uploads, 0, 0)({"type": "websocket", "path": "/"}, unreachable, unreachable))

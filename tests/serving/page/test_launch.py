@@ -23,7 +23,7 @@ def served(monkeypatch, in_tmp_path, engine):
         main(["demo", "--port=0", *words])
         for thread in threading.enumerate():
             if thread is not threading.current_thread() and thread.daemon and thread.name.startswith("Thread-"):
-                thread.join(5)
+                thread.join(60)
         return told
 
     return serve

@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import threading
 import time
 
 import numpy as np
@@ -12,9 +13,12 @@ from PIL import Image
 from ppl.datamodules.records import PLACEHOLDER
 from ppl.datamodules.synthetic.world import random_scene, render
 from ppl.datamodules.synthetic.writer import write_video
+from ppl.datamodules.video_source import VideoError
+from ppl.datamodules.watchdog import GuardedDecoder
 from ppl.modules.generation import Generation
 from ppl.serving.http.errors import ApiError
 from ppl.serving.http.settings import Caps
+from ppl.serving.line import FullError, Limits
 from ppl.serving.page.exchanges import Way
 from ppl.serving.page.visit import Visit
 from ppl.serving.session import ChatSession
@@ -111,6 +115,21 @@ def test_a_long_clip_is_refused(visit, tmp_path, store):
     assert store.num_bytes == 0
 
 
+def test_a_file_that_crashes_the_process_that_looks_at_it_is_told(opened, clip, store, processor, monkeypatch):
+    def dies(path, look):
+        raise VideoError(f"{path}: the decoding process died (signal SIGSEGV), expected frames; drop the record")
+
+    guarded, plain = GuardedDecoder(), processor.decoder
+    monkeypatch.setattr(guarded, "ask", dies)
+    processor.decoder = guarded
+    with pytest.raises(ApiError) as caught:
+        opened.open(clip)
+    processor.decoder = plain
+    assert opened.explain(caught.value).startswith("got clip.mp4, which hung or crashed the process that looked into")
+    assert store.num_bytes == clip.stat().st_size
+    asked(opened, SQUARE)
+
+
 def test_an_image_is_a_clip_of_one_frame(visit, tmp_path):
     Image.new("RGB", (60, 40), "red").save(tmp_path / "square.png")
     assert visit.open(tmp_path / "square.png").medium.ref.kind == "image"
@@ -128,14 +147,15 @@ def test_files_go_with_the_visit(engine, store, clip):
     assert store.num_bytes == 0
 
 
-def test_an_answer_is_stopped(engine, store, clip):
-    visit = Visit(engine, store, Caps(tokens=128))
+def test_an_answer_is_stopped(engine, store, clip, monkeypatch):
+    visit = Visit(engine, store, Caps())
+    monkeypatch.setattr(visit, "_generation", Generation(max_new_tokens=450))
     visit.open(clip)
     for exchange in visit.ask(SQUARE, [Way()]):
         if exchange.replies[0].text:
             visit.stop()
     assert exchange.replies[0].report.finish == "cancelled"
-    assert 0 < exchange.replies[0].report.num_tokens < 128
+    assert 0 < exchange.replies[0].report.num_tokens < 450
     assert engine.num_open == 0
 
 
@@ -143,7 +163,7 @@ def test_a_visitor_who_goes_away_frees_the_line(opened, engine):
     answers = opened.ask(SQUARE, [Way(), Way("average")])
     next(answers)
     answers.close()
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while engine.num_open and time.monotonic() < until:  # what the model was in the middle of ends first
         time.sleep(0.01)
     assert engine.num_open == 0
@@ -157,3 +177,28 @@ def test_a_model_without_an_aligner_says_so(processor, engine, store, clip, monk
     assert exchange.relevance is None
     assert "got a model without an aligner" in exchange.problem
     assert exchange.replies[0].report is not None
+
+
+@pytest.fixture
+def busy(engine):
+    """Keep the thread of the model busy until the end."""
+    gate = threading.Event()
+    done = engine.run(lambda _: gate.wait(60))
+    yield
+    gate.set()
+    assert done.result(60)
+
+
+def test_a_clip_that_takes_too_long_leaves_the_line_and_the_disk(engine, store, clip, busy):
+    visit = Visit(engine, store, Caps(seconds=0.1))
+    with pytest.raises(TimeoutError):
+        visit.open(clip)
+    assert engine.num_open == 1, "what keeps the model busy"
+    assert store.num_bytes == 0
+
+
+def test_what_a_full_line_refuses_was_not_asked(opened, engine, busy, monkeypatch):
+    monkeypatch.setattr(engine._line, "limits", Limits(max_waiting=1))
+    with pytest.raises(FullError):
+        asked(opened, SQUARE)
+    assert opened.exchanges == []
