@@ -27,6 +27,8 @@ DESCRIPTION = "ppl.yaml"
 """File of an exported folder: recipe, conversation, base, and which of the files below there are."""
 PROJECTOR, OTHERS, ADAPTER = "projector.safetensors", "ppl.safetensors", "adapter/adapter_model.safetensors"
 """Weights under transformers' names, weights that transformers' class has no place for, and peft's."""
+_KEYS = {"model", "base", "conversation", "transformers", "files"}
+"""Of that description."""
 _STATES = ("state_dict.", "model.")
 """What names of weights begin with in shards that Lightning's FSDP2 and FSDP strategies wrote."""
 _PEFT = "base_model.model."
@@ -60,8 +62,9 @@ def read_exported(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: A file of it is missing.
+        ValueError: Its description is not what `ppl export` writes.
     """
-    description = yaml.safe_load((folder / DESCRIPTION).read_text())
+    description = _description(folder / DESCRIPTION)
     missing = [name for name in description["files"] if not (folder / name).is_file()]
     if missing:
         msg = f"{folder} lacks {', '.join(missing)}, which {DESCRIPTION} lists: export again, or fetch the whole folder"
@@ -85,6 +88,19 @@ def read_exported(folder: Path) -> dict[str, Any]:
         },
         "state_dict": state,
     }
+
+
+def _description(file: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        found, why = None, f"no YAML: {' '.join(str(error).split())}"
+    else:
+        why = f"a {type(found).__name__} that lacks some of them"
+    if not isinstance(found, dict) or not found.keys() >= _KEYS:
+        msg = f"got {file} ({why}), expected {', '.join(sorted(_KEYS))}, as `ppl export` writes them: export again"
+        raise ValueError(msg)
+    return found
 
 
 def _named(key: str, file: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 import tempfile
 import warnings
+from argparse import ArgumentError
+from collections.abc import Iterator
 from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
@@ -13,12 +15,16 @@ from typing import Any
 from jsonargparse import ArgumentParser
 from transformers.initialization import no_init_weights
 
+from ppl import __version__
 from ppl.checkpoint_files import DESCRIPTION, read_exported, read_shards
 from ppl.modules.aligners.base import Aligner
 from ppl.modules.backbones.identity import base_identity
 from ppl.modules.tuning import TuningModule
 from ppl.saving.harmless import SHARDS, read_file
 
+_ADVICE = "open it with the version of ppl that wrote it, or train again with this one"
+_NOISE = ("Does not validate", "Subtypes:", "Errors:", "Expected a <class 'NoneType'>", "Given value")
+"""Lines of jsonargparse that say nothing of what it does not accept."""
 _LIGHTNING_KEYS = ("_class_path", "_instantiator")
 
 
@@ -36,10 +42,12 @@ def load(path: str | Path, base: str | None = None) -> TuningModule:
 
     Raises:
         FileNotFoundError: There is no such file, or no such base.
-        ValueError: It is not a checkpoint of `ppl`, or its weights are not exactly the model's; the message
-            lists them. Or the base has other weights than that of the run.
+        ValueError: It is not a checkpoint of `ppl`, or of a version whose classes or their arguments were others. Or
+            its weights are not exactly the model's; the message lists them. Or the base has other weights than that of
+            the run.
     """
     checkpoint = read_checkpoint(path)
+    _check_classes(checkpoint, path)
     if base is not None:
         checkpoint["hyper_parameters"]["backbone"]["init_args"] |= {"source": base, "revision": "main"}
     _leave_quantized(checkpoint)
@@ -47,7 +55,10 @@ def load(path: str | Path, base: str | None = None) -> TuningModule:
         _check_base(checkpoint, path)
     filled = nullcontext() if _needs_base(checkpoint) else no_init_weights()  # every weight is read below
     with tempfile.TemporaryDirectory() as folder, filled:
-        module = _build(checkpoint, Path(folder))
+        try:
+            module = _build(checkpoint, Path(folder))
+        except ArgumentError as error:
+            raise _other_arguments(error, path) from error
     module.on_load_checkpoint(checkpoint)
     _load_strictly(module, checkpoint, path)
     module.loaded_from = str(path)
@@ -107,7 +118,11 @@ def _build(checkpoint: dict[str, Any], folder: Path) -> TuningModule:
     if not _needs_base(checkpoint):
         recipe["backbone"]["init_args"] |= {"source": str(folder / "backbone"), "initialize": "random"}
     if recipe.get("aligner") is not None:
-        kind = _aligner_class(recipe["aligner"]["class_path"])
+        kind = pkgutil.resolve_name(recipe["aligner"]["class_path"])
+        if not (isinstance(kind, type) and issubclass(kind, Aligner)):
+            path = recipe["aligner"]["class_path"]
+            msg = f"got an aligner of class {path} in the checkpoint, expected a subclass of {Aligner.__name__}"
+            raise ValueError(msg)
         recipe["aligner"]["init_args"] |= kind.rebuild_arguments(folder / "aligner")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(TuningModule, "module")
@@ -147,13 +162,36 @@ def _check_base(checkpoint: dict[str, Any], path: str | Path) -> None:
     checkpoint["ppl"]["base"] = {**expected, **found}
 
 
-def _aligner_class(path: str) -> type[Aligner]:
-    module, _, name = path.rpartition(".")
-    kind = getattr(importlib.import_module(module), name, None)
-    if not (isinstance(kind, type) and issubclass(kind, Aligner)):
-        msg = f"got an aligner of class {path} in the checkpoint, expected a subclass of {Aligner.__name__}"
-        raise ValueError(msg)
-    return kind
+def _check_classes(checkpoint: dict[str, Any], path: str | Path) -> None:
+    """Look for every class that the recipe names before one is made."""
+    recipe = checkpoint["hyper_parameters"]
+    for name in [str(recipe.get("_class_path")), *_class_paths(recipe)]:
+        try:
+            pkgutil.resolve_name(name)
+        except (ImportError, AttributeError, ValueError) as error:
+            msg = (
+                f"got checkpoint {path}, whose recipe names the class {name}, expected one that is there; ppl "
+                f"{__version__} does not find it ({error}): {_ADVICE}; if the class is yours, put its folder on "
+                "PYTHONPATH"
+            )
+            raise ValueError(msg) from error
+
+
+def _other_arguments(error: ArgumentError, path: str | Path) -> ValueError:
+    lines = (line.strip().removeprefix("- ") for line in str(error).splitlines())
+    faults = " ".join(line for line in lines if not line.startswith(_NOISE))
+    return ValueError(
+        f"got checkpoint {path}, whose recipe ppl {__version__} does not accept ({faults}), expected one whose classes "
+        f"take the same arguments: {_ADVICE}"
+    )
+
+
+def _class_paths(part: object) -> Iterator[str]:
+    members = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+    if isinstance(part, dict) and isinstance(part.get("class_path"), str):
+        yield part["class_path"]
+    for member in members:
+        yield from _class_paths(member)
 
 
 def _leave_quantized(checkpoint: dict[str, Any]) -> None:

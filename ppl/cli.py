@@ -35,9 +35,10 @@ from ppl.runtime import configure_process
 
 LIGHTNING_SUBCOMMANDS = {
     "fit": "train from a recipe: ppl fit -c recipes/experiments/tiny_sft.yaml",
-    "validate": "loss and accuracy on the validation split",
-    "test": "loss and accuracy on the test split",
-    "predict": "answer the predict split and write the answers as JSONL",
+    "validate": "loss and accuracy on the validation split: ppl validate -c runs/x/config.yaml "
+    "--ckpt_path runs/x/checkpoints/last.ckpt",
+    "test": "the same on the test split",
+    "predict": "answer the predict split and write runs/x/predictions.jsonl; asked as validate is",
 }
 TOOLS = (
     recipes,
@@ -69,7 +70,7 @@ def main(args: Sequence[str] | None = None) -> None:
             _train(args)
         else:
             options.run(options)
-    except (ValueError, FileNotFoundError, MissingExtraError) as error:
+    except (ValueError, OSError, MissingExtraError) as error:
         told = None if os.environ.get("PPL_TRACEBACK") == "1" else _told_to_the_user(error)
         if told is None:
             raise
@@ -77,7 +78,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _told_to_the_user(error: BaseException | None) -> BaseException | None:
-    """Find the message of ours, of a missing file or extra, in what was raised; anything else is a bug to trace.
+    """Find the message of ours, of a file or of a missing extra, in what was raised; anything else is a bug to trace.
 
     jsonargparse wraps what a class raises when it is made.
     """
@@ -86,7 +87,8 @@ def _told_to_the_user(error: BaseException | None) -> BaseException | None:
             frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)
         ]  # none if never raised
         ours = bool(files) and Path(files[-1]).is_relative_to(Path(__file__).parent)
-        if isinstance(error, FileNotFoundError | MissingExtraError) or (ours and isinstance(error, ValueError)):
+        of_a_file = isinstance(error, FileNotFoundError) or (isinstance(error, OSError) and error.filename is not None)
+        if of_a_file or isinstance(error, MissingExtraError) or (ours and isinstance(error, ValueError)):
             return error
         error = error.__cause__
     return None

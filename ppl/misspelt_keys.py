@@ -1,4 +1,4 @@
-"""Find the keys of a recipe that nothing accepts, with their file and full path.
+"""Find the keys of a recipe that nothing accepts, and the parts that are not there, with their file and full path.
 
 jsonargparse says which key it refuses, not where: this looks through the files once parsing has failed.
 """
@@ -37,7 +37,7 @@ class _Place(NamedTuple):
 
 
 def misspelt_keys(words: Sequence[str], refusal: str) -> list[str]:
-    """Describe each key that nothing accepts, one line a key; empty if the fault lies elsewhere.
+    """Describe each key that nothing accepts and each part that is no file, a line each; empty: it is something else.
 
     Args:
         words: The command line, subcommand first.
@@ -69,6 +69,10 @@ def _walk(value: Any, place: _Place, kind: Callable[..., Any] | None) -> Iterato
         part = Path(os.path.normpath(place.file.parent / value))
         if part.is_file():
             yield from _walk(_read(part), place._replace(file=part), kind)
+        elif not (place.path.endswith("]") or Path(value).is_file()):  # lists are of data, and from the present folder
+            file = "command line" if place.file == Path() else place.file
+            hint = "`ppl recipes --copy-to .` writes ppl's own here"
+            yield f"{file}: {place.path} names {part}, which is no file; {hint}"
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _walk(item, place.to(index), None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
 
 from jsonargparse import set_parsing_settings
 from lightning import LightningDataModule, LightningModule, Trainer
@@ -31,7 +33,9 @@ from ppl.callbacks.training_summary import TrainingSummary
 from ppl.misspelt_keys import misspelt_keys
 from ppl.modules.gradient_check import GradientCheck
 from ppl.modules.tuning import TuningModule
+from ppl.recipe_files import check_recipes
 from ppl.saving.checkpoint_io import VerifiedCheckpointIO
+from ppl.saving.harmless import read_file
 from ppl.starting_weights import start_from
 
 
@@ -47,11 +51,19 @@ def run_training_cli(args: Sequence[str] | None = None) -> LightningCLI:
     """
     words = list(sys.argv[1:] if args is None else args)
     try:
+        check_recipes(words)
+    except (ValueError, FileNotFoundError) as error:
+        _misuse(words[0], [str(error)])
+    try:
         return _run(args)
     except ArgumentError as error:
         lines = misspelt_keys(words, str(error)) or [f"{error}\n`ppl {words[0]} --help` shows what is accepted"]
-        sys.stderr.write("".join(f"ppl {words[0]}: {line}\n" for line in lines))
-        sys.exit(2)
+        _misuse(words[0], lines)
+
+
+def _misuse(command: str, lines: Sequence[str]) -> NoReturn:
+    sys.stderr.write("".join(f"ppl {command}: {line}\n" for line in lines))
+    sys.exit(2)
 
 
 class _RecipeCLI(LightningCLI):
@@ -59,6 +71,13 @@ class _RecipeCLI(LightningCLI):
         """Add what is no argument of the model, the data or the trainer."""
         what = "checkpoint of another run whose weights this one begins with; see `ppl.starting_weights`"
         parser.add_argument("--init_from", type=str | None, default=None, help=what)
+
+    def _parse_ckpt_path(self) -> None:
+        """Say in words what Lightning, which reads the model's arguments out of it, would trace."""
+        path = self.config[self.config.subcommand].get("ckpt_path") if self.config.get("subcommand") else None
+        if path and Path(path).is_file():
+            read_file(Path(path))
+        super()._parse_ckpt_path()
 
     def instantiate_classes(self) -> None:
         """Let the model begin with other weights, unless ``--ckpt_path`` has all that is asked for."""

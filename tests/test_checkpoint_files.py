@@ -9,7 +9,7 @@ import torch
 from torch.distributed import checkpoint as distributed_checkpoint
 
 from ppl import checkpoints
-from ppl.checkpoint_files import REST
+from ppl.checkpoint_files import DESCRIPTION, REST
 from ppl.exporting.export import export
 from ppl.saving.harmless import SHARDS
 from tests.exporting.tiny_runs import fit
@@ -73,3 +73,21 @@ def test_other_folders_are_named(file, tmp_path):
     (shards(file, folder) / REST).unlink()
     with pytest.raises(ValueError, match=r"or no meta.pt"):
         checkpoints.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "(a NoneType that lacks some of them)"),
+        (b"[1, 2]", "(a list that lacks some of them)"),
+        (b"model: {}", "(a dict that lacks some of them)"),
+        (b"model: [", "(no YAML: while parsing a flow node"),
+        (b"\xff\xfe", "(no YAML: 'utf-8' codec can't decode"),
+    ],
+)
+def test_a_description_that_export_did_not_write_is_named(content, told, tmp_path):
+    (tmp_path / DESCRIPTION).write_bytes(content)
+    with pytest.raises(ValueError, match=r"got .*ppl.yaml .* as `ppl export` writes them: export again") as raised:
+        checkpoints.load(tmp_path)
+    assert told in str(raised.value)
+    assert "expected base, conversation, files, model, transformers, as" in str(raised.value)

@@ -120,6 +120,41 @@ def test_a_missing_file(in_tmp_path):
         checkpoints.load("none.ckpt")
 
 
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ("aligner", "ppl.modules.aligner.CLIPAligner"),  # as it was called once
+        ("pooler", "ppl.modules.poolers.weighted.Renamed"),
+        ("backbone", "no_such_package.Backbone"),
+        (None, "ppl.modules.no_such_module.SFTModule"),
+    ],
+)
+def test_a_class_that_is_no_longer_there_is_named(altered, part, name):
+    def change(checkpoint):
+        recipe = checkpoint["hyper_parameters"]
+        if part is None:
+            recipe["_class_path"] = name
+        else:
+            recipe[part]["class_path"] = name
+
+    path = altered(change)
+    told = f"got checkpoint {path}, whose recipe names the class {name}, expected one that is there; ppl "
+    with pytest.raises(ValueError, match=re.escape(told)) as raised:
+        checkpoints.load(path)
+    assert "open it with the version of ppl that wrote it, or train again" in str(raised.value)
+    assert "if the class is yours, put its folder on PYTHONPATH" in str(raised.value)
+
+
+def test_an_argument_that_is_no_longer_there_is_named_in_a_line(altered):
+    path = altered(lambda checkpoint: checkpoint["hyper_parameters"]["aligner"]["init_args"].update(stretch=True))
+    with pytest.raises(ValueError, match=re.escape(f"got checkpoint {path}, whose recipe ppl ")) as raised:
+        checkpoints.load(path)
+    message = str(raised.value)
+    assert "CLIPAligner': Option 'stretch' is not accepted), expected one whose classes take the same" in message
+    assert "\n" not in message
+    assert "open it with the version of ppl that wrote it" in message
+
+
 @pytest.mark.parametrize("key", ["ppl", "hyper_parameters"])
 def test_a_checkpoint_of_something_else(altered, key):
     path = altered(lambda checkpoint: checkpoint.pop(key))

@@ -253,6 +253,23 @@ def test_a_missing_checkpoint(mistake, clip):
     assert "make demo" in message
 
 
+@pytest.mark.parametrize("words", [("chat", "clip.mp4", QUESTION), ("heatmap", "clip.mp4", QUESTION), ("export",)])
+def test_a_checkpoint_that_names_a_class_of_an_earlier_version(mistake, checkpoint, tmp_path, words):
+    content = torch.load(checkpoint, weights_only=True)
+    content["hyper_parameters"]["aligner"]["class_path"] = "ppl.modules.aligner.CLIPAligner"
+    path = tmp_path / "old.ckpt"
+    torch.save(content, path)
+    place = [path, "-o", tmp_path / "exported"] if words == ("export",) else ["--checkpoint", path]
+    message = mistake(*words, *place)
+    assert f"got checkpoint {path}, whose recipe names the class ppl.modules.aligner.CLIPAligner, expected" in message
+    assert "\n" not in message
+
+
+def test_a_folder_in_place_of_a_file(mistake, checkpoint, tmp_path):
+    words = ["chat", "--questions", tmp_path, "--checkpoint", checkpoint]
+    assert f"Is a directory: '{tmp_path}'" in mistake(*words)
+
+
 # Mistakes about training
 
 
@@ -287,6 +304,12 @@ def test_an_alignment_of_another_model(mistake, tmp_path):
 
 def test_an_alignment_that_was_never_run(mistake, tmp_path):
     assert "run it first" in mistake(*small_fit(tmp_path, f"--model.alignment={tmp_path}/none.safetensors"))
+
+
+def test_a_run_to_go_on_from_that_is_no_checkpoint(mistake, tmp_path):
+    path = tmp_path / "run.ckpt"
+    path.write_bytes(bytes(range(256)))
+    assert f"{path} is no checkpoint, or one that is damaged" in mistake(*small_fit(tmp_path, f"--ckpt_path={path}"))
 
 
 def test_the_traceback_is_there_for_who_asks(tmp_path, monkeypatch):

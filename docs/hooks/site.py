@@ -83,7 +83,12 @@ def target_of(uri: str, link: str) -> Path | None:
 
 
 def place(path: Path) -> str:
-    """Where a file of the repository is in the site: what is in ``docs`` at its top, the rest below that."""
+    """Where a file of the repository is in the site: what is in ``docs`` at its top, the rest below that.
+
+    Of the README there is the part with numbers alone.
+    """
+    if path == ROOT / "README.md":
+        return "measured.md"
     home = ROOT / "docs" if path.is_relative_to(ROOT / "docs") else ROOT
     return path.relative_to(home).as_posix()
 

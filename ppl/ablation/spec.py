@@ -11,6 +11,8 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser
 
+from ppl.recipe_files import check_recipe
+
 
 @dataclass(frozen=True)
 class RowSpec:
@@ -105,13 +107,8 @@ def read_ablation(path: str | Path) -> Ablation:
         FileNotFoundError: There is no such file.
         ValueError: It is no mapping, or has unknown, missing or wrongly typed keys; the message names them.
     """
-    if not Path(path).is_file():
-        msg = f"got ablation {str(path)!r}, which does not exist; expected a YAML file such as in recipes/ablations"
-        raise FileNotFoundError(msg)
-    values: Any = yaml.safe_load(Path(path).read_text())
-    if not isinstance(values, dict):
-        msg = f"{path} holds {type(values).__name__}, expected a mapping with name, title, base and rows"
-        raise ValueError(msg)
+    check_recipe(str(path), "name, title, base and rows")
+    values: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     unknown = sorted(set(values) - {f.name for f in fields(Ablation)})
     if unknown:
         msg = f"{path}: got the keys {unknown}, expected some of {[f.name for f in fields(Ablation)]}"

@@ -17,6 +17,7 @@ from ppl.misspelt_keys import misspelt_keys
 from ppl.modules.feature_storage import FeatureFolder
 from ppl.modules.tuning import TuningModule
 from ppl.modules.video_llm import VideoLLM
+from ppl.recipe_files import check_recipes
 
 
 class Parts(NamedTuple):
@@ -48,9 +49,11 @@ def read_parts(words: Sequence[str]) -> Parts:
     """Parse ``-c`` files and overrides and instantiate them, seeded as a run is.
 
     Raises:
+        FileNotFoundError: A recipe is not there.
         ValueError: A key or value is not accepted, with its file and path; there is nothing to keep features of, or
             no folder to keep them in.
     """
+    check_recipes(words)
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     try:
         with warnings.catch_warnings():

@@ -10,7 +10,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     ablate = commands.add_parser(
         "ablate",
         help="train, test and compare a grid of recipes: ppl ablate -c recipes/ablations/tiny_pooling.yaml",
-        epilog="Finished cells are never run again: start it once more after an interruption, or with more seeds.",
+        description="Train, test and compare a grid: rows (ways to change one base recipe) x seeds, controls included.",
+        epilog="example: ppl ablate -c recipes/ablations/tiny_pooling.yaml --dry-run. "
+        "Finished cells are never run again: start it once more after an interruption, "
+        "or with more seeds. docs/ablations.md tells more.",
     )
     ablate.add_argument("-c", "--config", required=True, help="an ablation, such as those in recipes/ablations")
     ablate.add_argument("-o", "--output", help="folder (default: runs/ablations/ and the ablation's name)")

@@ -16,6 +16,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help='ask about a video: ppl chat clip.mp4 "Who opens the door?"',
         description="Ask one question; or hold a conversation in the terminal, where /help lists commands; or answer "
         "the lines of a pipe; or, with --questions, a file of questions. Only answers go to the standard output.",
+        epilog='example: ppl chat clip.mp4 "what colour is the circle ?" --budget 64. docs/chat.md tells more.',
     )
     add_media_arguments(chat, required=False)
     chat.add_argument("question", nargs="?", help="without one, a conversation: the video is encoded once")
@@ -54,7 +55,9 @@ def _add_ways_to_ask(chat: argparse.ArgumentParser) -> None:
 
 def _add_pooling(chat: argparse.ArgumentParser) -> None:
     chat.add_argument(
-        "--pooler", metavar="NAME", help="pool otherwise than in training: average, max, …, or a part of a recipe"
+        "--pooler",
+        metavar="NAME",
+        help="pool otherwise than in training: average, max, … (recipes/parts/poolers), or a file like those there",
     )
     chat.add_argument("--budget", type=int, metavar="N", help="keep each video or image within N visual tokens")
     chat.add_argument(
@@ -67,13 +70,34 @@ def _add_pooling(chat: argparse.ArgumentParser) -> None:
 
 
 def _add_generation(chat: argparse.ArgumentParser) -> None:
-    chat.add_argument("--max-new-tokens", type=int, default=128, help="longest answer, in tokens")
+    chat.add_argument(
+        "--max-new-tokens", type=int, default=128, help="longest answer, in tokens (default: %(default)s)"
+    )
     chat.add_argument("--temperature", type=float, default=0.0, help="above 0 for sampling (default: the likeliest)")
-    chat.add_argument("--top-p", type=float, default=1.0, help="sample from the likeliest tokens of this total")
-    chat.add_argument("--top-k", type=int, default=0, help="sample from so many likeliest tokens; 0: from all")
-    chat.add_argument("--num-beams", type=int, default=1, help="follow so many answers at once; shown at the end")
-    chat.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1 against repeated words")
-    chat.add_argument("--seed", type=int, help="of sampling, for an answer that can be repeated")
+    chat.add_argument(
+        "--top-p",
+        type=float,
+        default=1.0,
+        help="sample from the likeliest tokens whose probabilities sum to this (default: %(default)s, all)",
+    )
+    chat.add_argument(
+        "--top-k", type=int, default=0, help="sample from so many likeliest tokens (default: %(default)s, all)"
+    )
+    chat.add_argument(
+        "--num-beams",
+        type=int,
+        default=1,
+        help="follow so many answers at once; shown at the end (default: %(default)s)",
+    )
+    chat.add_argument(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        help="above 1 against repeated words (default: %(default)s, off)",
+    )
+    chat.add_argument(
+        "--seed", type=int, help="of sampling, for an answer that can be repeated (default: a new one each time)"
+    )
     chat.add_argument("--stop", action="append", default=[], help="text that ends an answer; may be given repeatedly")
 
 

@@ -15,7 +15,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "backbone loads. Every tensor is accounted for: one without a place is an error that lists it, one that is "
         "left out has its reason in conversion.json. Pickles are opened for their tensors only, and nothing of them "
         "is run.",
-        epilog="Afterwards: ppl fit -c … --model.backbone=TARGET/backbone.yaml. docs/convert.md tells more.",
+        epilog="example: ppl convert lmms-lab/LLaVA-Video-7B-Qwen2 llava-video-7b. "
+        "Afterwards: ppl fit -c … --model.backbone=TARGET/backbone.yaml. docs/convert.md tells more.",
     )
     parser.add_argument("source", metavar="SOURCE", help="a folder, a file beside its config.json, or a hub id")
     parser.add_argument("target", metavar="TARGET", help="folder to write")

@@ -14,8 +14,9 @@ Words beside -c are read as `ppl fit` reads them: a recipe's data are looked at 
   ppl data {0} train.jsonl --media-root videos
   ppl data {0} -c recipes/experiments/sft_llava_next.yaml --data.train_files='[train.jsonl]'
   ppl data {0} -c recipes/eval/videomme.yaml --data.benchmark.root=FOLDER
-A benchmark's recipe needs no model; its questions' media are looked at. Exit status: 0 if all is well, 1 if something \
-cannot be read, 2 if the command line is at fault. docs/data.md has the forms."""
+A benchmark's recipe needs no model; its questions' media are looked at.
+Exit status: 0 if all is well, 1 if something cannot be read, 2 if the command line is at fault.
+docs/data.md has the forms."""
 
 
 class _FilesOrRecipe(RecipeWords):
@@ -31,7 +32,12 @@ class _FilesOrRecipe(RecipeWords):
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add the subcommand."""
-    data = commands.add_parser("data", help="check, count or convert annotation files: ppl data check train.jsonl")
+    data = commands.add_parser(
+        "data",
+        help="check, count or convert annotation files: ppl data check train.jsonl",
+        epilog="example: ppl data check train.jsonl --media-root videos. `ppl data ACTION --help` has more; "
+        "docs/data.md the forms of records.",
+    )
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_action(
         actions, "check", "open every medium; list what is broken, and how long samples are for a recipe's model"
@@ -76,7 +82,8 @@ def _add_convert(actions: argparse._SubParsersAction) -> None:
         "convert",
         help="write records of any form as JSON lines of messages: ppl data convert train.json --to messages -o OUT",
         description="Write records of any form as JSON lines of messages, which read back to the same records.",
-        epilog="Exit status: 0 if all was converted, 1 if some records cannot be read and were left out, 2 if the "
+        epilog="example: ppl data convert train.json --to messages -o out.jsonl. "
+        "Exit status: 0 if all was converted, 1 if some records cannot be read and were left out, 2 if the "
         "command line is at fault.",
         parents=[_own_options()],
     )

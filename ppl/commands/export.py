@@ -14,7 +14,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "in the hub's own layout, which plain transformers opens. Otherwise it is what LoRA trained: adapters that "
         "plain peft puts onto the base, projector and aligner beside them. `ppl chat --checkpoint FOLDER` opens both. "
         "What was written is read again and compared before the folder appears.",
-        epilog="docs/export.md tells more.",
+        epilog="example: ppl export runs/tiny_sft/checkpoints/last.ckpt -o exported --merge. "
+        "docs/export.md tells more.",
     )
     parser.add_argument("checkpoint", metavar="CKPT", help="a checkpoint: a file, or the folder of a sharded one")
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="folder to write")

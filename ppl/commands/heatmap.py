@@ -9,7 +9,13 @@ from ppl.commands.media_arguments import add_media_arguments
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add the subcommand."""
-    heatmap = commands.add_parser("heatmap", help="draw what the model looks at for a question")
+    heatmap = commands.add_parser(
+        "heatmap",
+        help='draw what the model looks at for a question: ppl heatmap clip.mp4 "Who opens the door?"',
+        description="Draw the relevance of each frame's patches to each question, which pooling goes by, over the "
+        "frames: brighter is more relevant.",
+        epilog='example: ppl heatmap clip.mp4 "what colour is the circle ?" -o heatmap.png',
+    )
     add_media_arguments(heatmap)
     heatmap.add_argument(
         "questions", metavar="QUESTION", nargs="+", help="one or more; each gets a strip or column of its own"

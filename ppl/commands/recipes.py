@@ -26,6 +26,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="list the recipes that come with ppl, or copy them: ppl recipes --copy-to .",
         description="Without options: every recipe, with a line about it. Recipes name other files from the folder "
         "that ppl is started in, so a copy is a folder `recipes`, beside which ppl is to be started.",
+        epilog="example: ppl recipes --copy-to .",
     )
     parser.add_argument(
         "--copy-to", type=Path, metavar="FOLDER", help="write FOLDER/recipes, which must not be there yet"

@@ -10,7 +10,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "redundancy",
         help="measure which share of its video each question needs: ppl redundancy train.jsonl --media-root videos",
-        epilog="PPLLaVA's certificate length: frames whose CLIP similarity to the question and its answer exceeds a "
+        epilog="example: ppl redundancy train.jsonl --media-root videos. "
+        "PPLLaVA's certificate length: frames whose CLIP similarity to the question and its answer exceeds a "
         "threshold, as a share of all frames. CLIP's cosines are usually 0.2 to 0.35 even where text and picture fit, "
         "so the paper's 0.5 may leave nothing: the quantiles that are printed then, or --relative, help to choose.",
     )

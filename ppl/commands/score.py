@@ -24,7 +24,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="score the answers of `ppl predict` to a benchmark; no GPU, no torch",
         description="Scores runs of `ppl predict -c recipes/eval/….yaml`. Files of one run, one from each process, are "
         "joined; several runs give several tables. Coverage and answers that could not be read stand beside scores.",
-        epilog="example: ppl score runs/videomme --json scores.json. Exit status: 0 if all went well, 1 for files "
+        epilog="example: ppl score runs/eval/videomme --json scores.json. Exit status: 0 if all went well, 1 for files "
         "that cannot be scored or too low a coverage, 2 if the command line is at fault. More: docs/evaluate.md.",
     )
     parser.add_argument("files", nargs="+", help="rows-*.jsonl, or the folders that hold them")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,6 +87,9 @@ def export(
         OSError: Something else was read than written.
     """
     check_absent(folder, EXPORTED, overwrite=overwrite)  # before what takes long
+    if isinstance(max_shard_size, str) and not re.fullmatch(r"[0-9.]*[0-9] *[KMGT]B", max_shard_size, re.IGNORECASE):
+        msg = f"got --max-shard-size {max_shard_size}, expected a number and KB, MB, GB or TB, such as 5GB"
+        raise ValueError(msg)
     module = load(checkpoint, base).requires_grad_(requires_grad=False)
     whole = merge or not lora_parameters(module.model.backbone.language_model)
     with new_folder(folder, EXPORTED, overwrite=overwrite) as partial, only_a_bar():

@@ -22,7 +22,7 @@ from ppl.inspection.reading import Contents, Fault, read_parts
 from ppl.inspection.report import show_counts, show_faults, show_lengths
 from ppl.inspection.selection import Selection, select_files, select_recipe
 
-_NO_RECIPE = "without a recipe; `ppl data check -c RECIPE` has them: -c experiment.yaml --data.train_files='[…]'"
+_NO_RECIPE = "they are those of a recipe's model: ppl data check -c RECIPE --data.train_files='[…]'"
 
 
 def run_check(options: argparse.Namespace) -> None:

@@ -15,8 +15,9 @@ from ppl.datamodules.instruction import InstructionDataModule
 from ppl.datamodules.mixture import Source, expand
 from ppl.datamodules.preference import PreferenceDataModule, check_pair
 from ppl.datamodules.records import Record, check_answered
-from ppl.evaluation.benchmark import missing_files
+from ppl.evaluation.benchmark import missing_files, read_items
 from ppl.planning.recipe import Recipe, read_recipe
+from ppl.recipe_files import check_recipes
 
 
 class Part(NamedTuple):
@@ -67,6 +68,7 @@ def select_recipe(words: Sequence[str]) -> Selection:
         ValueError: The recipe is not accepted, or its data are neither annotation files nor a benchmark.
         FileNotFoundError: A file is missing.
     """
+    check_recipes(words)
     recipe = read_recipe(words, needs_model=False)
     data = _instantiate(recipe)
     if isinstance(data, BenchmarkDataModule):
@@ -96,7 +98,7 @@ def select_recipe(words: Sequence[str]) -> Selection:
 
 
 def _questions(data: BenchmarkDataModule) -> Part:
-    name, items = data.benchmark.name, data.benchmark.items()
+    name, items = data.benchmark.name, read_items(data.benchmark)
     records = {item.id: media_record(item, f"{name}: question {item.id}") for item in items}
     if not records:
         raise ValueError(f"got {name} without a question, expected some; are its files whole?")

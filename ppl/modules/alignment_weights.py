@@ -39,7 +39,10 @@ def load_alignment(path: str | Path, backbone: Backbone, aligner: Aligner | None
             its text context was extended in another way than the model's.
     """
     if not Path(path).is_file():
-        msg = f"got alignment={str(path)!r}, expected the alignment.safetensors of an alignment run: run it first"
+        msg = (
+            f"got alignment={str(path)!r}, expected the alignment.safetensors of an alignment run: run it first "
+            "(ppl fit -c recipes/experiments/tiny_align.yaml, or whichever writes there)"
+        )
         raise FileNotFoundError(msg)
     stored = load_file(path)
     if aligner is None:

@@ -34,10 +34,16 @@ def read_file(path: Path) -> dict[str, Any]:
     """A checkpoint's tensors and plain values; tensors stay in the file until they are used.
 
     Raises:
-        ValueError: It holds anything else.
+        ValueError: It holds anything else, or is damaged.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, EOFError) as error:  # no archive of torch's, or one that was cut off
+        msg = (
+            f"{path} is no checkpoint, or one that is damaged or was not written to its end, expected one that "
+            f"`ppl fit` wrote: name another, or copy it again ({str(error).splitlines()[0]})"
+        )
+        raise ValueError(msg) from error
     except pickle.UnpicklingError as error:
         msg = (
             f"{path} holds more than tensors and plain values, or is no checkpoint at all; expected one that `ppl fit` "

@@ -52,8 +52,9 @@ def test_what_is_wrong_is_named(written, changes, message):
 
 
 def test_no_file_and_no_mapping(tmp_path):
-    with pytest.raises(FileNotFoundError, match="which does not exist; expected a YAML file"):
+    with pytest.raises(FileNotFoundError, match=r"none.yaml, which does not exist in .*`ppl recipes` lists the"):
         read_ablation(tmp_path / "none.yaml")
-    (tmp_path / "list.yaml").write_text("- a")
-    with pytest.raises(ValueError, match="holds list, expected a mapping with name, title, base and rows"):
-        read_ablation(tmp_path / "list.yaml")
+    for content in (b"", b"- a", b"a: [", b"\xff"):
+        (tmp_path / "list.yaml").write_bytes(content)
+        with pytest.raises(ValueError, match=r"which holds no .* expected a mapping with name, title, base and rows"):
+            read_ablation(tmp_path / "list.yaml")

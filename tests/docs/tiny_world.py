@@ -55,6 +55,8 @@ def make(folder):
     (folder / "train.json").write_text(json.dumps(items))
     write_video(folder / "clip.mp4", render(random_scene(np.random.default_rng(0))))
     shutil.copy(folder / "clip.mp4", folder / "other.mp4")
+    (folder / "runs/demo/videos").mkdir(parents=True)
+    shutil.copy(folder / "clip.mp4", folder / "runs/demo/videos/00000.mp4")
     shutil.copy(folder / "videos/red.png", folder / "picture.png")
     write_hound(folder)
     make_videomme(folder / "benchmarks/videomme")
@@ -78,7 +80,6 @@ def finish_runs(folder):
         run(*small_words(["fit", "-c", f"recipes/experiments/{name}.yaml"], folder))
     for name in ("demo/weighted", "tiny_long_answers"):
         shutil.copytree(folder / "runs/tiny_sft", folder / "runs" / name)
-    shutil.copytree(folder / "runs/sft_llava_next", folder / "runs/sft")
     shutil.copytree(CLIP_FOLDER, folder / "clip")
     config = json.loads((CLIP_FOLDER / "open_clip_config.json").read_text())
     torch.save(open_clip.CLIP(**config["model_cfg"]).state_dict(), folder / "clip/open_clip_pytorch_model.bin")

@@ -210,6 +210,12 @@ def test_a_folder_appears_whole_or_not_at_all(run, merged, tmp_path, monkeypatch
     assert [file.name for file in tmp_path.iterdir()] == ["target"]
 
 
+@pytest.mark.parametrize("size", ["zz", "5", "5 parsecs", "GB", "-1GB"])
+def test_a_size_that_is_none_is_told_before_anything_is_read(size, tmp_path):
+    with pytest.raises(ValueError, match=f"got --max-shard-size {size}, expected a number and KB, MB, GB or TB"):
+        export("none.ckpt", tmp_path / "new", max_shard_size=size)
+
+
 def test_the_command_says_what_it_did_and_sends_it(run, tmp_path, monkeypatch, capsys):
     sent = []
     monkeypatch.setattr(

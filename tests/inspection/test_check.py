@@ -70,7 +70,7 @@ def test_broken_ones_are_listed_with_their_lines(media, write, sound, broken, tm
         assert [shown for shown in done.stdout.splitlines() if shown.startswith(f"{file}:{line}: ") and reason in shown]
     assert {fault["medium"] for fault in faults if "missing" in fault["reason"]} == {str(media / "gone.mp4")}
     assert "8 faults in 8 records" in done.stdout
-    assert "Lengths are left out: without a recipe; `ppl data check -c RECIPE` has them" in done.stdout
+    assert "Lengths are left out: they are those of a recipe's model: ppl data check -c RECIPE" in done.stdout
 
 
 def test_sound_files_exit_with_zero(check, media, write, sound):
@@ -153,7 +153,7 @@ def test_a_benchmark_s_missing_media_are_listed_before_it_is_asked(check, tmp_pa
     ("words", "message"),
     [
         ([], "got nothing to look at, expected annotation files, or a recipe with -c"),
-        (["gone.jsonl"], "No such file or directory: 'gone.jsonl'"),
+        (["gone.jsonl"], "got 'gone.jsonl', where nothing is"),
         (["README.md", "--workers", "0"], "got 0 workers, expected at least 1"),
         (["README.md", "--report", "gone/report.jsonl"], "expected a file in a folder that exists"),
         (["-c", TINY, "--media-root", "x"], "got --media-root beside a recipe"),

@@ -182,6 +182,16 @@ def test_a_misspelt_key_of_a_part_given_by_path(copied, refused):
     assert "did you mean kernel_size?" in message
 
 
+def test_a_part_that_is_not_there_points_to_those_that_come_with_ppl(copied, refused):
+    lines = refused("-c", TINY_SFT, "--model.pooler=recipes/parts/poolers/nothing.yaml").splitlines()
+    hint = "which is no file; `ppl recipes --copy-to .` writes ppl's own here"
+    assert lines == [f"ppl fit: command line: model.pooler names recipes/parts/poolers/nothing.yaml, {hint}"]
+    folder = copied("experiments/tiny_sft.yaml", "poolers/weighted.yaml", "poolers/nothing.yaml")
+    message = refused("-c", str(folder / "experiments/tiny_sft.yaml"))
+    assert f"tiny_sft.yaml: model.init_args.pooler names {folder}/parts/poolers/nothing.yaml, {hint}" in message
+    assert len(message.splitlines()) == 1
+
+
 def test_a_misspelt_key_of_an_overlay(copied, refused):
     overlay = copied("overlays/debug.yaml", "max_steps", "max_stps") / "overlays/debug.yaml"
     assert f"{overlay}: trainer.max_stps is not accepted" in refused("-c", TINY_SFT, "-c", str(overlay))

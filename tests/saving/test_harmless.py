@@ -53,6 +53,18 @@ def test_what_a_run_saves_is_read(in_tmp_path):
     assert read_file(in_tmp_path / "run.ckpt")["epoch"] == 2
 
 
+@pytest.mark.parametrize("content", [b"", b"just words\n", bytes(range(256)), "half", "old"])
+def test_a_file_that_is_no_checkpoint_or_was_cut_off_is_named(content, tmp_path):
+    path = tmp_path / "run.ckpt"
+    torch.save({"state_dict": {"a": torch.arange(1000)}}, path, _use_new_zipfile_serialization=content != "old")
+    if content != "old":
+        path.write_bytes(path.read_bytes()[:2000] if content == "half" else content)
+    with pytest.raises(
+        ValueError, match=r"run.ckpt is no checkpoint, or .* expected one that `ppl fit` wrote: name an"
+    ):
+        read_file(path)
+
+
 @pytest.mark.parametrize("case", MALICIOUS)
 @pytest.mark.parametrize("strategy", [FSDP1Strategy, FSDP2Strategy])
 def test_a_run_does_not_go_on_from_what_would_run_something(case, strategy, in_tmp_path, monkeypatch):

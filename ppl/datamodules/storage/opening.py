@@ -58,5 +58,9 @@ def read_head(path: str) -> bytes | None:
     """
     if not is_url(path) and Path(path).is_dir():
         return None
-    with open_bytes(path) as file:
-        return file.read(_HEAD_BYTES)
+    try:
+        with open_bytes(path) as file:
+            return file.read(_HEAD_BYTES)
+    except FileNotFoundError as error:
+        msg = f"got {path!r}, where nothing is, expected an annotation file: correct the path"
+        raise FileNotFoundError(msg) from error
