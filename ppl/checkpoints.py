@@ -94,7 +94,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     else:
         msg = (
             f"got checkpoint {str(path)!r}, which does not exist; expected one that `ppl fit` wrote: "
-            "run `make demo`, or name another with --checkpoint"
+            "correct the path; `make demo` trains a small one"
         )
         raise FileNotFoundError(msg)
     if not isinstance(checkpoint, dict) or "ppl" not in checkpoint or "hyper_parameters" not in checkpoint:

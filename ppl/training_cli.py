@@ -38,6 +38,29 @@ from ppl.saving.checkpoint_io import VerifiedCheckpointIO
 from ppl.saving.harmless import read_file
 from ppl.starting_weights import start_from
 
+_RECIPES = (
+    "Values come from recipes, later ones over earlier ones, and from options, over all recipes; `ppl recipes` lists "
+    "the recipes that come with ppl."
+)
+_EXAMPLES = {
+    "fit": (
+        "Train.",
+        "ppl fit -c recipes/experiments/tiny_sft.yaml -c recipes/overlays/debug.yaml --trainer.max_steps=5",
+    ),
+    "validate": (
+        "Measure loss and accuracy on the validation split.",
+        "ppl validate -c runs/x/config.yaml --ckpt_path runs/x/checkpoints/last.ckpt",
+    ),
+    "test": (
+        "Measure loss and accuracy on the test split, and write runs/x/answers.jsonl.",
+        "ppl test -c runs/x/config.yaml --ckpt_path runs/x/checkpoints/last.ckpt",
+    ),
+    "predict": (
+        "Answer the predict split, or a benchmark, whose answers `ppl score` scores.",
+        "ppl predict -c recipes/eval/videomme.yaml --model=ppl.checkpoints.load --model.path=runs/x/last.ckpt",
+    ),
+}
+
 
 def run_training_cli(args: Sequence[str] | None = None) -> LightningCLI:
     """Run ``fit``, ``validate``, ``test`` or ``predict``; ``args`` default to the command line.
@@ -57,7 +80,9 @@ def run_training_cli(args: Sequence[str] | None = None) -> LightningCLI:
     try:
         return _run(args)
     except ArgumentError as error:
-        lines = misspelt_keys(words, str(error)) or [f"{error}\n`ppl {words[0]} --help` shows what is accepted"]
+        lines = misspelt_keys(words, str(error)) or [
+            f"{error}\n`ppl {words[0]} --help` shows what is accepted, with an example; `ppl recipes` lists recipes"
+        ]
         _misuse(words[0], lines)
 
 
@@ -109,6 +134,13 @@ class _RecipeCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
 
+def _help(name: str) -> dict[str, str]:
+    """The beginning of a subcommand's ``--help``; hundreds of options follow."""
+    what, example = _EXAMPLES[name]
+    usage = f"ppl {name} [-c RECIPE]... [--KEY=VALUE]..."
+    return {"usage": usage, "description": f"{what} {_RECIPES} Example: {example}"}
+
+
 def _run(args: Sequence[str] | None) -> LightningCLI:
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     options = {"parser_mode": "omegaconf+", "exit_on_error": False}
@@ -141,6 +173,9 @@ def _run(args: Sequence[str] | None) -> LightningCLI:
         },
         save_config_callback=RunRecord,
         save_config_kwargs={"overwrite": True},
-        parser_kwargs={**options, **dict.fromkeys(("fit", "validate", "test", "predict"), options)},
+        parser_kwargs={
+            **options,
+            **{name: {**options, **_help(name)} for name in _EXAMPLES},
+        },
         args=None if args is None else list(args),  # Lightning warns of arguments beside those of the command line
     )

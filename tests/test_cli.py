@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from ppl.cli import main
+from ppl.cli import LIGHTNING_SUBCOMMANDS, main
 from ppl.datamodules.synthetic.world import random_scene, render
 from ppl.datamodules.synthetic.writer import write_video
+from ppl.training_cli import run_training_cli
 from tests.modules.tiny import ROOT
 from tests.recipes.discovery import SMALL_QUESTIONS
 
@@ -93,6 +94,17 @@ def test_help_names_every_subcommand_and_loads_nothing():
     for name in ("fit", "validate", "test", "predict", "chat", "heatmap", "ablate", "plan", "convert", "redundancy"):
         assert f"    {name}" in result.stdout
     assert "PPL_TRACEBACK=1" in result.stdout
+
+
+@pytest.mark.parametrize("command", LIGHTNING_SUBCOMMANDS)
+def test_help_begins_with_an_example(command, capsys):
+    with pytest.raises(SystemExit):
+        run_training_cli([command, "--help"])
+    usage, _, description = capsys.readouterr().out.partition("\n\n")
+    assert usage == f"usage: ppl {command} [-c RECIPE]... [--KEY=VALUE]..."
+    example = " ".join(description.partition("\n\n")[0].split()).partition("Example: ")[2].split()
+    assert example[:3] == ["ppl", command, "-c"]
+    assert all((ROOT / word).is_file() for word in example if word.startswith("recipes/"))
 
 
 def test_version():

@@ -31,11 +31,11 @@ class PredictionWriter(BasePredictionWriter):
         return path if trainer.world_size == 1 else path.with_suffix(f".{trainer.global_rank}{path.suffix}")
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start an empty file."""
+        """Remove what a run before this one wrote."""
         del pl_module
         path = self.path(trainer)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("")
+        path.unlink(missing_ok=True)
 
     def write_on_batch_end(
         self,
