@@ -47,7 +47,8 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     place.add_argument(
         "--api-key-env",
         metavar="VARIABLE",
-        help="the environment variable that holds the key clients have to send (default: PPL_API_KEY, if that is set)",
+        help="the environment variable that holds the key clients have to send (default: PPL_API_KEY, if that is set); "
+        "none with a page, as browsers send none",
     )
     place.add_argument(
         "--drain-seconds", type=float, default=30.0, help="for answers, at SIGTERM (default: %(default)g)"

@@ -46,7 +46,7 @@ def _json(dialogue: Dialogue) -> str:
 
 def _markdown(dialogue: Dialogue) -> str:
     contents = _contents(dialogue)
-    settings = ", ".join(f"{name} {value}" for name, value in contents["settings"].items())
+    settings = ", ".join(f"{name} {value}" for name, value in contents["settings"].items() if value not in (None, ()))
     lines = ["# Conversation", "", f"- model: {contents['model']}", f"- settings: {settings}"]
     for medium in contents["media"]:
         times = ", ".join(f"{seconds:g}" for seconds in medium["frames"])

@@ -48,6 +48,7 @@ def test_markdown_has_it_for_people(dialogue, clip, tmp_path):
         "4 visual tokens by WeightedPooler",
     ):
         assert part in text
+    assert "stop_strings" not in text, "nothing is said of what was not set"
 
 
 def test_another_ending_is_refused(dialogue, clip):
